@@ -1,0 +1,75 @@
+"""Connects people to MCP servers and runs those servers' tools on their behalf.
+
+Everything public is listed in ``__all__`` and imported on first use, so that ``INSTALLED_APPS`` costs nothing::
+
+    from mcp_oauth import AuthorizationRequired, call_tool
+
+    try:
+        result = call_tool(server, user, "create_issue", {"title": "Printer on fire"})
+    except AuthorizationRequired as needed:
+        return redirect(needed.connect_url)
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "call_tool": "mcp_oauth.services.calls",
+    "acall_tool": "mcp_oauth.services.calls",
+    "list_tools": "mcp_oauth.services.catalog",
+    "alist_tools": "mcp_oauth.services.catalog",
+    "start_authorization": "mcp_oauth.services.connections",
+    "finish_authorization": "mcp_oauth.services.connections",
+    "disconnect": "mcp_oauth.services.connections",
+    "McpOAuthError": "mcp_oauth.exceptions",
+    "AuthorizationRequired": "mcp_oauth.exceptions",
+    "AuthorizationFailed": "mcp_oauth.exceptions",
+    "ServerUnreachable": "mcp_oauth.exceptions",
+    "ServerRefused": "mcp_oauth.exceptions",
+    "NotAllowed": "mcp_oauth.exceptions",
+}
+
+__all__ = [
+    "AuthorizationFailed",
+    "AuthorizationRequired",
+    "McpOAuthError",
+    "NotAllowed",
+    "ServerRefused",
+    "ServerUnreachable",
+    "acall_tool",
+    "alist_tools",
+    "call_tool",
+    "disconnect",
+    "finish_authorization",
+    "list_tools",
+    "start_authorization",
+]
+
+if TYPE_CHECKING:
+    from mcp_oauth.exceptions import (
+        AuthorizationFailed,
+        AuthorizationRequired,
+        McpOAuthError,
+        NotAllowed,
+        ServerRefused,
+        ServerUnreachable,
+    )
+    from mcp_oauth.services.calls import acall_tool, call_tool
+    from mcp_oauth.services.catalog import alist_tools, list_tools
+    from mcp_oauth.services.connections import disconnect, finish_authorization, start_authorization
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

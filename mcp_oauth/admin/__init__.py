@@ -1,0 +1,8 @@
+"""The Django admin: what is configured and what became of it; secrets go in and never come out."""
+
+from __future__ import annotations
+
+# Importing them registers them; Django looks for this package by its name.
+from mcp_oauth.admin import grants, servers, workspaces
+
+__all__ = ["grants", "servers", "workspaces"]

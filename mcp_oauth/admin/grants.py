@@ -1,0 +1,179 @@
+"""What the application writes when people connect: grants, registrations, attempts and the tools it saw."""
+
+from __future__ import annotations
+
+from django.contrib import admin, messages
+from django.db.models import QuerySet
+from django.http import HttpRequest
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+
+from mcp_oauth.admin.cells import list_of, stored
+from mcp_oauth.admin.people import USERNAME, name_of
+from mcp_oauth.admin.row_classes import Facts, NoNetworkInTransaction
+from mcp_oauth.models import AuthorizationFlow, McpServerOAuth, OAuthRegistration, ToolCatalogue
+from mcp_oauth.services.revocation import end_grant
+
+
+@admin.register(McpServerOAuth)
+class McpServerOAuthAdmin(Facts[McpServerOAuth], NoNetworkInTransaction[McpServerOAuth]):
+    """Grants: who connected what and how it stands; ending one tells the authorization server."""
+
+    list_display = ("person", "server", "workspace", "state", "reason", "expires_at", "connected_at")
+    list_filter = ("state", "reason", ("server__workspace", admin.RelatedOnlyFieldListFilter))
+    search_fields = (USERNAME, "server__name", "server__url", "issuer")
+    fields = (
+        "person",
+        "server",
+        "workspace",
+        "state",
+        "reason",
+        "reason_at",
+        "stored_access_token",
+        "stored_refresh_token",
+        "token_type",
+        "expires_at",
+        "scope",
+        "issuer",
+        "resource",
+        "token_endpoint",
+        "revocation_endpoint",
+        "client_id",
+        "token_endpoint_auth_method",
+        "connected_at",
+        "refreshed_at",
+        "server_generation",
+        "version",
+    )
+    actions = ("revoke",)
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[McpServerOAuth]:
+        """Leave the tokens in the database until one grant is looked at or ended."""
+        rows = super().get_queryset(request).select_related("user", "server__workspace", "registration")
+        return rows.defer("access_token", "refresh_token", "dpop_key")
+
+    @admin.display(description=gettext_lazy("person"), ordering="user")
+    def person(self, grant: McpServerOAuth) -> str:
+        """Return whose grant it is."""
+        return name_of(grant.user)
+
+    @admin.display(description=gettext_lazy("workspace"), ordering="server__workspace__name")
+    def workspace(self, grant: McpServerOAuth) -> str:
+        """Return where the server belongs."""
+        return str(grant.server.workspace)
+
+    @admin.display(description=gettext_lazy("access token"))
+    def stored_access_token(self, grant: McpServerOAuth) -> str:
+        """Say whether there is an access token."""
+        return stored(grant, "access_token")
+
+    @admin.display(description=gettext_lazy("refresh token"))
+    def stored_refresh_token(self, grant: McpServerOAuth) -> str:
+        """Say whether the grant can be renewed."""
+        return stored(grant, "refresh_token")
+
+    @admin.action(description=gettext_lazy("Revoke the selected grants"), permissions=["delete"])
+    def revoke(self, request: HttpRequest, queryset: QuerySet[McpServerOAuth]) -> None:
+        """End each grant and say what the authorization server made of it."""
+        self.log_deletions(request, queryset)
+        for grant in queryset:
+            name = str(grant)
+            revoked = end_grant(grant)
+            if revoked:
+                self.message_user(request, _("%(grant)s is revoked.") % {"grant": name}, messages.SUCCESS)
+                continue
+            text = (
+                _("%(grant)s is forgotten here; its authorization server offers no revocation.")
+                if revoked is None
+                else _("%(grant)s is forgotten here; its authorization server did not confirm the revocation.")
+            )
+            self.message_user(request, text % {"grant": name}, messages.WARNING)
+
+    def delete_model(self, request: HttpRequest, obj: McpServerOAuth) -> None:
+        """End the grant, upstream too."""
+        end_grant(obj)
+
+    def delete_queryset(self, request: HttpRequest, queryset: QuerySet[McpServerOAuth]) -> None:
+        """End each as `delete_model` does."""
+        for grant in queryset:
+            end_grant(grant)
+
+
+@admin.register(OAuthRegistration)
+class OAuthRegistrationAdmin(Facts[OAuthRegistration]):
+    """Clients this application registered; a deleted one is registered anew when somebody connects."""
+
+    list_display = ("issuer", "workspace", "kind", "client_id", "client_secret_expires_at", "created_at")
+    list_filter = ("kind", ("workspace", admin.RelatedOnlyFieldListFilter))
+    search_fields = ("issuer", "client_id", "workspace__name")
+    fields = (
+        "workspace",
+        "kind",
+        "issuer",
+        "redirect_uri",
+        "client_id",
+        "token_endpoint_auth_method",
+        "stored_secret",
+        "client_secret_expires_at",
+        "created_at",
+    )
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[OAuthRegistration]:
+        """Leave the secrets in the database."""
+        return super().get_queryset(request).select_related("workspace").defer("client_secret")
+
+    @admin.display(description=gettext_lazy("client secret"))
+    def stored_secret(self, registration: OAuthRegistration) -> str:
+        """Say whether there is a secret."""
+        return stored(registration, "client_secret")
+
+
+@admin.register(AuthorizationFlow)
+class AuthorizationFlowAdmin(Facts[AuthorizationFlow]):
+    """Attempts to connect; what could finish one is not shown."""
+
+    list_display = ("user", "server", "issuer", "created_at", "expires_at", "consumed_at")
+    list_filter = (("server__workspace", admin.RelatedOnlyFieldListFilter),)
+    search_fields = (USERNAME, "server__name", "issuer")
+    fields = (
+        "user",
+        "server",
+        "issuer",
+        "client_id",
+        "redirect_uri",
+        "resource",
+        "scope",
+        "created_at",
+        "expires_at",
+        "consumed_at",
+    )
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[AuthorizationFlow]:
+        """Leave the verifier, the hashes and the pinned metadata in the database."""
+        hidden = ("code_verifier", "state_hash", "browser_hash", "metadata")
+        return super().get_queryset(request).select_related("user", "server").defer(*hidden)
+
+
+@admin.register(ToolCatalogue)
+class ToolCatalogueAdmin(Facts[ToolCatalogue]):
+    """Last known tools. Deletable, for people and servers could otherwise not be deleted by who may not do this."""
+
+    list_display = ("server", "person", "tool_count", "truncated", "fetched_at")
+    list_filter = ("truncated", ("server__workspace", admin.RelatedOnlyFieldListFilter))
+    search_fields = ("server__name", USERNAME)
+    fields = ("server", "person", "tool_count", "truncated", "fetched_at", "tool_names")
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[ToolCatalogue]:
+        """Leave the listings in the database until one is looked at."""
+        return super().get_queryset(request).select_related("server", "user").defer("tools")
+
+    @admin.display(description=gettext_lazy("person"), ordering="user")
+    def person(self, catalogue: ToolCatalogue) -> str:
+        """Return who sees these tools."""
+        return _("everybody") if catalogue.user is None else str(catalogue.user)
+
+    @admin.display(description=gettext_lazy("tools"))
+    def tool_names(self, catalogue: ToolCatalogue) -> str:
+        """List the names of the tools."""
+        tools = catalogue.tools if isinstance(catalogue.tools, list) else []
+        return list_of(str(tool.get("name", "?")) for tool in tools if isinstance(tool, dict))

@@ -1,0 +1,275 @@
+"""MCP servers in the admin; every change takes the same way as on the workspace's own pages."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from django import forms
+from django.contrib import admin, messages
+from django.core.exceptions import ImproperlyConfigured
+from django.db.models import QuerySet
+from django.http import HttpRequest, HttpResponse
+from django.utils.decorators import method_decorator
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+from django.views.decorators.csrf import csrf_protect
+from django.views.decorators.debug import sensitive_post_parameters
+
+from mcp_oauth.admin.cells import connections_page, list_of, number_of, stored
+from mcp_oauth.admin.row_classes import NoNetworkInTransaction
+from mcp_oauth.admin.server_actions import ask_what_they_are, test_listing
+from mcp_oauth.admin.server_form import OPTION_FIELDS, McpServerForm
+from mcp_oauth.exceptions import McpOAuthError
+from mcp_oauth.models import McpServer, McpServerOAuth
+from mcp_oauth.services import servers
+from mcp_oauth.services.registrations import redirect_uri
+from mcp_oauth.services.servers import ServerSettings
+
+_Fieldsets = list[tuple[Any, Any]]
+
+_ABOUT = ("connections_page", "name", "url", "enabled")
+_STATUS = (
+    gettext_lazy("Status"),
+    {
+        "fields": (
+            "reachable",
+            "contacted_at",
+            "contact_error",
+            "headers_refused_at",
+            "probe_verdict",
+            "probed_at",
+            "probe_table",
+            "protocol_version",
+            "active_grants",
+            "generation",
+            "created_at",
+        )
+    },
+)
+
+
+@admin.register(McpServer)
+class McpServerAdmin(NoNetworkInTransaction[McpServer]):
+    """MCP servers; every change takes the same way as on the workspace's own pages."""
+
+    form = McpServerForm
+    list_display = (
+        "name",
+        "workspace",
+        "host",
+        "auth_mode",
+        "reachable",
+        "enabled",
+        "active_grants",
+        "contacted_at",
+    )
+    list_filter = ("auth_mode", "reachable", "enabled", ("workspace", admin.RelatedOnlyFieldListFilter))
+    search_fields = ("name", "slug", "url", "workspace__name", "workspace__slug")
+    actions = (ask_what_they_are, test_listing)
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[McpServer]:
+        """Leave the secrets and long documents in the database until one row is looked at."""
+        active = McpServerOAuth.objects.filter(state=McpServerOAuth.State.ACTIVE)
+        return (
+            super()
+            .get_queryset(request)
+            .select_related("workspace")
+            .defer("headers", "client_secret", "idp_client_secret", "discover_result", "probe_steps")
+            .annotate(active_grants=number_of(active, "server"))
+        )
+
+    def get_fieldsets(self, request: HttpRequest, obj: McpServer | None = None) -> _Fieldsets:
+        """Leave out what there is nothing to say about yet, or what the person cannot change."""
+        if obj is None:
+            return [
+                (gettext_lazy("What it is"), {"fields": ("workspace", "name", "slug", "url", "enabled")}),
+                (gettext_lazy("Authorization"), {"fields": ("kind", "sharing", "new_headers")}),
+                (
+                    gettext_lazy("Pre-registered client"),
+                    {
+                        "classes": ["collapse"],
+                        "fields": ("register_with", "client_id", "new_client_secret", "client_issuer"),
+                    },
+                ),
+                (
+                    gettext_lazy("OAuth options"),
+                    {"classes": ["collapse"], "fields": (*OPTION_FIELDS, "new_idp_client_secret")},
+                ),
+            ]
+        changes = self.has_change_permission(request, obj)
+        return [
+            (gettext_lazy("What it is"), {"fields": ("workspace", "slug", *_ABOUT)}),
+            (
+                gettext_lazy("Authorization"),
+                {
+                    "fields": (
+                        "known_kind",
+                        *_if(changes, "kind"),
+                        "sharing",
+                        "stored_headers",
+                        *_if(changes, "new_headers", "clear_headers"),
+                    )
+                },
+            ),
+            (
+                gettext_lazy("Pre-registered client"),
+                {
+                    "fields": (
+                        "register_with",
+                        "client_id",
+                        "stored_client_secret",
+                        *_if(changes, "new_client_secret", "clear_client_secret"),
+                        "client_issuer",
+                    )
+                },
+            ),
+            (
+                gettext_lazy("OAuth options"),
+                {
+                    "classes": ["collapse"],
+                    "fields": (
+                        *(OPTION_FIELDS if changes else ("options_as_text",)),
+                        "stored_idp_client_secret",
+                        *_if(changes, "new_idp_client_secret", "clear_idp_client_secret"),
+                    ),
+                },
+            ),
+            _STATUS,
+        ]
+
+    def get_readonly_fields(self, request: HttpRequest, obj: McpServer | None = None) -> tuple[str, ...]:
+        """Keep workspace and short name once given: secrets are sealed for the one, commands use the other."""
+        shown = (
+            "connections_page",
+            "known_kind",
+            "stored_headers",
+            "stored_client_secret",
+            "stored_idp_client_secret",
+            "register_with",
+            "options_as_text",
+            *_STATUS[1]["fields"],
+        )
+        return shown if obj is None else ("workspace", "slug", *shown)
+
+    def get_form(
+        self, request: HttpRequest, obj: McpServer | None = None, change: bool = False, **kwargs: Any
+    ) -> type[forms.ModelForm[McpServer]]:
+        """Hand the form what the server said when it was asked while saving."""
+        form: Any = super().get_form(request, obj, change=change, **kwargs)
+        form.refusal = getattr(request, "_mcp_oauth_refusal", None)
+        made: type[forms.ModelForm[McpServer]] = form
+        return made
+
+    @method_decorator(sensitive_post_parameters("new_headers", "new_client_secret", "new_idp_client_secret"))
+    @method_decorator(csrf_protect)
+    def changeform_view(
+        self,
+        request: HttpRequest,
+        object_id: str | None = None,
+        form_url: str = "",
+        extra_context: dict[str, Any] | None = None,
+    ) -> HttpResponse:
+        """Save outside Django's transaction, for servers are asked meanwhile; a refusal comes back as a form error."""
+        view = self._changeform_view  # type: ignore[attr-defined]
+        response: HttpResponse
+        try:
+            response = view(request, object_id, form_url, extra_context)
+        except McpOAuthError as error:
+            # Nothing is stored. The second run finds the same input invalid, and so shows it with the reason.
+            request._mcp_oauth_refusal = error  # type: ignore[attr-defined]
+            response = view(request, object_id, form_url, extra_context)
+        return response
+
+    def save_model(self, request: HttpRequest, obj: McpServer, form: Any, change: bool) -> None:
+        """Add or change the server through the services, which ask it and end grants that no longer hold.
+
+        Raises:
+            McpOAuthError: nothing is stored.
+        """
+        wanted: ServerSettings = form.wanted()
+        probed_at = None
+        if change:
+            # The form has written onto its own instance; what ends grants is the difference to the stored row.
+            before = McpServer.objects.get(pk=obj.pk)
+            generation, probed_at = before.generation, before.probed_at
+            saved = servers.update_server(before, wanted)
+            if saved.generation != generation:
+                self.message_user(request, _("People have to connect to this server again."), messages.WARNING)
+        else:
+            saved = servers.add_server(obj.workspace, wanted)
+            obj.pk = saved.pk
+            obj._state.adding, obj._state.db = False, saved._state.db
+        obj.refresh_from_db()
+        if obj.probed_at != probed_at:
+            level = messages.INFO if obj.reachable else messages.WARNING
+            self.message_user(request, f"{obj.name}: {obj.probe_verdict}", level)
+
+    def delete_model(self, request: HttpRequest, obj: McpServer) -> None:
+        """Delete the server; its grants are revoked upstream as far as possible."""
+        servers.delete_server(obj)
+
+    def delete_queryset(self, request: HttpRequest, queryset: QuerySet[McpServer]) -> None:
+        """Delete each as `delete_model` does."""
+        for server in queryset:
+            servers.delete_server(server)
+
+    @admin.display(description=gettext_lazy("host"))
+    def host(self, server: McpServer) -> str:
+        """Return the host of the address."""
+        return server.host
+
+    @admin.display(description=gettext_lazy("connected"), ordering="active_grants")
+    def active_grants(self, server: McpServer) -> int:
+        """Return how many grants are good."""
+        return int(getattr(server, "active_grants", 0))
+
+    @admin.display(description=gettext_lazy("connections page"))
+    def connections_page(self, server: McpServer) -> str:
+        """Link to where people connect to the server."""
+        return connections_page(server.workspace)
+
+    @admin.display(description=gettext_lazy("known to be"))
+    def known_kind(self, server: McpServer) -> str:
+        """Return the kind of authorization and how it is known."""
+        return f"{server.get_auth_mode_display()} ({server.get_auth_mode_source_display()})"
+
+    @admin.display(description=gettext_lazy("stored headers"))
+    def stored_headers(self, server: McpServer) -> str:
+        """Say whether there are headers."""
+        return stored(server, "headers")
+
+    @admin.display(description=gettext_lazy("stored client secret"))
+    def stored_client_secret(self, server: McpServer) -> str:
+        """Say whether there is a client secret."""
+        return stored(server, "client_secret")
+
+    @admin.display(description=gettext_lazy("stored client secret at the identity provider"))
+    def stored_idp_client_secret(self, server: McpServer) -> str:
+        """Say whether there is a client secret for the identity provider."""
+        return stored(server, "idp_client_secret")
+
+    @admin.display(description=gettext_lazy("redirect URI to register"))
+    def register_with(self, server: McpServer) -> str:
+        """Return what the provider asks for when a client is created there."""
+        try:
+            return redirect_uri()
+        except ImproperlyConfigured as error:
+            return str(error)
+
+    @admin.display(description=gettext_lazy("OAuth options"))
+    def options_as_text(self, server: McpServer) -> str:
+        """Return the options as they are stored."""
+        return json.dumps(server.oauth_options, indent=2, sort_keys=True)
+
+    @admin.display(description=gettext_lazy("requests of the last probe"))
+    def probe_table(self, server: McpServer) -> str:
+        """List what the last probe asked and what came back."""
+        return list_of(
+            " · ".join(str(step.get(part) or "-") for part in ("method", "url", "what", "status", "verdict", "note"))
+            for step in server.probe_evidence()
+        )
+
+
+def _if(wanted: bool, *names: str) -> tuple[str, ...]:
+    return names if wanted else ()

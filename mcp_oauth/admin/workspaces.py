@@ -1,0 +1,94 @@
+"""Workspaces and the people in them."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from django.contrib import admin
+from django.db.models import QuerySet
+from django.http import HttpRequest
+from django.utils.translation import gettext_lazy
+
+from mcp_oauth.admin.cells import connections_page, number_of
+from mcp_oauth.admin.people import USERNAME
+from mcp_oauth.admin.row_classes import Admin, Inline, NoNetworkInTransaction
+from mcp_oauth.models import McpServer, Membership, Workspace
+from mcp_oauth.services import servers
+
+
+class MembershipInline(Inline[Membership, Workspace]):
+    """The people of a workspace."""
+
+    model = Membership
+    fields = ("user", "role")
+    raw_id_fields = ("user",)
+    extra = 0
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Membership]:
+        """Fetch what each row's title needs at once."""
+        return super().get_queryset(request).select_related("user", "workspace")
+
+
+@admin.register(Workspace)
+class WorkspaceAdmin(NoNetworkInTransaction[Workspace]):
+    """Teams: who belongs to them and how many servers they have."""
+
+    list_display = ("name", "slug", "server_count", "member_count", "connections_page")
+    search_fields = ("name", "slug")
+    fields = ("name", "slug", "connections_page")
+    readonly_fields = ("connections_page",)
+    prepopulated_fields: ClassVar = {"slug": ("name",)}
+    inlines = (MembershipInline,)
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Workspace]:
+        """Count servers and members in the same query."""
+        return (
+            super()
+            .get_queryset(request)
+            .annotate(
+                server_count=number_of(McpServer.objects.all(), "workspace"),
+                member_count=number_of(Membership.objects.all(), "workspace"),
+            )
+        )
+
+    @admin.display(description=gettext_lazy("servers"), ordering="server_count")
+    def server_count(self, workspace: Workspace) -> int:
+        """Return how many servers the workspace has."""
+        return int(getattr(workspace, "server_count", 0))
+
+    @admin.display(description=gettext_lazy("members"), ordering="member_count")
+    def member_count(self, workspace: Workspace) -> int:
+        """Return how many people belong to the workspace."""
+        return int(getattr(workspace, "member_count", 0))
+
+    @admin.display(description=gettext_lazy("connections page"))
+    def connections_page(self, workspace: Workspace) -> str:
+        """Link to where the workspace's people connect."""
+        return connections_page(workspace)
+
+    def delete_model(self, request: HttpRequest, obj: Workspace) -> None:
+        """Delete the workspace's servers first, so that their grants are revoked upstream."""
+        for server in McpServer.objects.filter(workspace=obj):
+            servers.delete_server(server)
+        obj.delete()
+
+    def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Workspace]) -> None:
+        """Delete each as `delete_model` does."""
+        for workspace in queryset:
+            self.delete_model(request, workspace)
+
+
+@admin.register(Membership)
+class MembershipAdmin(Admin[Membership]):
+    """Who belongs where; afterwards only the role changes."""
+
+    list_display = ("user", "workspace", "role", "created_at")
+    list_filter = ("role", ("workspace", admin.RelatedOnlyFieldListFilter))
+    list_select_related = ("user", "workspace")
+    search_fields = (USERNAME, "workspace__name", "workspace__slug")
+    fields = ("workspace", "user", "role")
+    raw_id_fields = ("user",)
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Membership | None = None) -> tuple[str, ...]:
+        """Keep the place once it is given."""
+        return ("workspace", "user") if obj is not None else ()

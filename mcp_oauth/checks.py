@@ -1,0 +1,96 @@
+"""System checks: what is wrong with a deployment before the first person presses Connect."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.conf import settings as django_settings
+from django.core.checks import CheckMessage, Error, Tags, Warning, register
+from django.core.exceptions import ImproperlyConfigured
+
+from mcp_oauth.conf import settings
+from mcp_oauth.crypto import KeyRing
+
+
+@register(Tags.security)
+def check_encryption_keys(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+    """Report a key ring that is empty or cannot be read (mcp_oauth.E001, E002)."""
+    try:
+        keys = settings.ENCRYPTION_KEYS
+    except ImproperlyConfigured as error:
+        return [Error(str(error), id="mcp_oauth.E003")]
+    if not keys:
+        return [
+            Error(
+                "MCP_OAUTH['ENCRYPTION_KEYS'] is empty, so no token can be stored.",
+                hint='Make one: python -c "import base64, os; print(base64.b64encode(os.urandom(32)).decode())"',
+                id="mcp_oauth.E001",
+            )
+        ]
+    try:
+        KeyRing(keys)
+    except (ValueError, ImproperlyConfigured) as error:
+        return [Error(f"MCP_OAUTH['ENCRYPTION_KEYS'] cannot be used: {error}", id="mcp_oauth.E002")]
+    return []
+
+
+@register(Tags.security)
+def check_public_url(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+    """Report a missing or plain-http public address (mcp_oauth.W001, W002)."""
+    try:
+        public_url, allow_loopback = settings.PUBLIC_URL, settings.ALLOW_LOOPBACK
+    except ImproperlyConfigured:
+        return []  # E003 says it
+    if not public_url:
+        return [
+            Warning(
+                "MCP_OAUTH['PUBLIC_URL'] is not set; nobody can connect with OAuth.",
+                hint="Set it to the address people use, for example https://app.example.com.",
+                id="mcp_oauth.W001",
+            )
+        ]
+    if not public_url.startswith("https://") and not allow_loopback:
+        return [
+            Warning(
+                "MCP_OAUTH['PUBLIC_URL'] is not https; authorization servers refuse such redirect URIs.",
+                id="mcp_oauth.W002",
+            )
+        ]
+    return []
+
+
+@register(Tags.security, deploy=True)
+def check_loopback_switch(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+    """Report the development switch in a deployment (mcp_oauth.W003)."""
+    try:
+        allowed = settings.ALLOW_LOOPBACK and not django_settings.DEBUG
+    except ImproperlyConfigured:
+        return []  # E003 says it
+    if not allowed:
+        return []
+    return [
+        Warning(
+            "MCP_OAUTH['ALLOW_LOOPBACK'] is on: plain http and this host's own services can be reached.",
+            hint="Turn it off outside development.",
+            id="mcp_oauth.W003",
+        )
+    ]
+
+
+@register()
+def check_refresh_lease(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+    """Report a lease that may end before the request it covers (mcp_oauth.W004)."""
+    try:
+        covered = settings.REFRESH_LEASE_SECONDS > settings.OAUTH_REQUEST_SECONDS
+    except ImproperlyConfigured:
+        return []  # E003 says it
+    if covered:
+        return []
+    return [
+        Warning(
+            "MCP_OAUTH['REFRESH_LEASE_SECONDS'] is not longer than OAUTH_REQUEST_SECONDS: two processes may renew "
+            "one token at once.",
+            hint="Make the lease longer than one request.",
+            id="mcp_oauth.W004",
+        )
+    ]

@@ -1,0 +1,321 @@
+"""Every way this application can say no.
+
+::
+
+    McpOAuthError                      the base; never raised itself
+    ├── ConfigurationError             configuration_error     settings or server options cannot work
+    │   ├── InvalidServerAddress       invalid_address         not an address we may contact
+    │   └── SecretUnreadable           secret_unreadable       a sealed value no key opens
+    ├── NotAllowed                     not_allowed             the person may not do this
+    │   ├── NotSignedIn                not_signed_in           nobody is signed in
+    │   └── NotFound                   not_found               nothing by that name for this person
+    ├── InvalidRequest                 invalid_request         the caller's input is malformed
+    │   └── ToolNotFound               tool_not_found          the server offers no such tool
+    ├── AuthorizationRequired          reauth_required         a person has to press Connect
+    ├── AuthorizationFailed            authorization_failed    connecting did not end in a grant
+    │   ├── DiscoveryFailed            discovery_failed        a metadata document is missing or refused
+    │   ├── RegistrationRequired       registration_required   an administrator must register a client
+    │   ├── RegistrationFailed         registration_failed     the authorization server refused our client
+    │   ├── CallbackRefused            callback_refused        the answer does not belong to an open flow
+    │   ├── AccessDenied               access_denied           the person or the server declined
+    │   └── TokenRequestFailed         token_request_failed    the token endpoint refused
+    │       ├── InvalidGrant           invalid_grant           code or refresh token is dead
+    │       ├── InvalidClient          invalid_client          the client is unknown or its secret wrong
+    │       └── TokenEndpointUnavailable  token_endpoint_unavailable  try again later; the grant is kept
+    ├── ServerUnreachable              server_unreachable      no usable answer from the host
+    │   ├── AddressBlocked             address_blocked         the guard refuses to dial it
+    │   ├── DeadlineExceeded           timeout                 it took too long
+    │   ├── ResponseTooLarge           response_too_large      it sent too much
+    │   └── RedirectRefused            redirect_refused        it sent us to another origin
+    └── ServerRefused                  server_refused          the MCP server answered with an error
+        ├── InsufficientScope          insufficient_scope      the grant lacks a scope
+        └── CredentialsRefused         credentials_refused     the configured headers are not accepted
+
+Each carries a stable ``code`` for programs, ``user_message`` that is safe to show to a person,
+``next_step`` that says what to do about it, and the evidence as ``__cause__`` for the log.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+
+class McpOAuthError(Exception):
+    """Base of every error this application raises on purpose.
+
+    ``code`` never changes for a class; ``http_status`` is what the JSON API and the pages answer with.
+    """
+
+    code: ClassVar[str] = "error"
+    http_status: ClassVar[int] = 500
+    default_next_step: ClassVar[str] = ""
+
+    def __init__(self, user_message: str, *, next_step: str = "", document: str = "") -> None:
+        super().__init__(user_message)
+        self.user_message = user_message
+        self.next_step = next_step or self.default_next_step
+        # The URL of the document or endpoint at fault, when there is one.
+        self.document = document
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the object that goes under ``error`` in a JSON answer."""
+        body: dict[str, Any] = {"code": self.code, "message": self.user_message}
+        if self.next_step:
+            body["next_step"] = self.next_step
+        if self.document:
+            body["document"] = self.document
+        return body
+
+
+class ConfigurationError(McpOAuthError):
+    """Settings or a server's options cannot work as they are."""
+
+    code = "configuration_error"
+    http_status = 409
+    default_next_step = "Ask an administrator to correct the server's settings."
+
+
+class InvalidServerAddress(ConfigurationError):
+    """The address is not one this application may contact."""
+
+    code = "invalid_address"
+    http_status = 400
+    default_next_step = "Enter the server's full address, for example https://mcp.example.com/mcp."
+
+
+class SecretUnreadable(ConfigurationError):
+    """No key of the ring opens a stored value, or the value belongs to another row."""
+
+    code = "secret_unreadable"
+    default_next_step = "Connect again, or enter the secret again; the stored one cannot be read."
+
+
+class NotAllowed(McpOAuthError):
+    """The person is known but may not do this."""
+
+    code = "not_allowed"
+    http_status = 403
+    default_next_step = "Ask an administrator of the workspace."
+
+
+class NotSignedIn(NotAllowed):
+    """Nobody is signed in, or the session has ended."""
+
+    code = "not_signed_in"
+    http_status = 401
+    default_next_step = "Sign in and try again."
+
+
+class NotFound(NotAllowed):
+    """Nothing by that name exists for this person."""
+
+    code = "not_found"
+    http_status = 404
+    default_next_step = "Check the name; it may belong to another workspace."
+
+
+class InvalidRequest(McpOAuthError):
+    """The caller's own input is malformed."""
+
+    code = "invalid_request"
+    http_status = 400
+    default_next_step = "Correct the input and try again."
+
+
+class ToolNotFound(InvalidRequest):
+    """The server offers no tool of that name."""
+
+    code = "tool_not_found"
+    http_status = 404
+    default_next_step = "List the server's tools and choose one of them."
+
+
+class AuthorizationRequired(McpOAuthError):
+    """A person has to grant access, for the first time or again.
+
+    ``reason`` is one of ``not_connected``, ``expired``, ``revoked``, ``rejected``, ``refused``,
+    ``client_forgotten``, ``unreadable``, ``server_changed``, ``sign_in_again``; ``server`` is the server's
+    UUID as text and ``connect_url`` the page where the person finds the button.
+    """
+
+    code = "reauth_required"
+    http_status = 401
+    default_next_step = "Open the connections page and press Connect with OAuth."
+
+    def __init__(self, user_message: str, *, reason: str, server: str, connect_url: str, next_step: str = "") -> None:
+        super().__init__(user_message, next_step=next_step)
+        self.reason = reason
+        self.server = server
+        self.connect_url = connect_url
+
+    def as_json(self) -> dict[str, Any]:
+        """Add what a program needs in order to send its user to the right page."""
+        return {
+            **super().as_json(),
+            "reason": self.reason,
+            "server": self.server,
+            "connect_url": self.connect_url,
+        }
+
+
+class AuthorizationFailed(McpOAuthError):
+    """Connecting did not end in a grant."""
+
+    code = "authorization_failed"
+    http_status = 502
+    default_next_step = "Try to connect again."
+
+
+class DiscoveryFailed(AuthorizationFailed):
+    """A metadata document is missing, malformed or refused; ``document`` names it."""
+
+    code = "discovery_failed"
+    default_next_step = "Ask the server's operator to correct the document, or check the server's address."
+
+
+class RegistrationRequired(AuthorizationFailed):
+    """The authorization server registers no clients by itself, so an administrator must."""
+
+    code = "registration_required"
+    http_status = 409
+    default_next_step = "Register a client with the provider and enter its client ID in the server's settings."
+
+
+class RegistrationFailed(AuthorizationFailed):
+    """The authorization server refused to register this application."""
+
+    code = "registration_failed"
+
+
+class CallbackRefused(AuthorizationFailed):
+    """The authorization response does not belong to an open flow of this person and browser.
+
+    ``reason`` is one of ``unknown_state``, ``expired``, ``used``, ``other_user``, ``other_browser``,
+    ``issuer_mismatch``, ``issuer_missing``, ``server_changed``, ``malformed``.
+    """
+
+    code = "callback_refused"
+    http_status = 400
+
+    def __init__(self, user_message: str, *, reason: str, next_step: str = "") -> None:
+        super().__init__(user_message, next_step=next_step)
+        self.reason = reason
+
+
+class AccessDenied(AuthorizationFailed):
+    """The authorization server answered the authorization request with an error.
+
+    ``oauth_error`` is its error code (RFC 6749 §4.1.2.1).
+    """
+
+    code = "access_denied"
+    http_status = 400
+
+    def __init__(self, user_message: str, *, oauth_error: str, next_step: str = "") -> None:
+        super().__init__(user_message, next_step=next_step)
+        self.oauth_error = oauth_error
+
+
+class TokenRequestFailed(AuthorizationFailed):
+    """The token endpoint refused a request for a reason that retrying does not mend."""
+
+    code = "token_request_failed"
+
+
+class InvalidGrant(TokenRequestFailed):
+    """The authorization code or refresh token is expired, used or revoked (RFC 6749 §5.2)."""
+
+    code = "invalid_grant"
+    http_status = 400
+
+
+class InvalidClient(TokenRequestFailed):
+    """The authorization server does not know the client or rejects its secret (RFC 6749 §5.2)."""
+
+    code = "invalid_client"
+
+
+class TokenEndpointUnavailable(TokenRequestFailed):
+    """The token endpoint is overloaded or broken for now; the grant stays as it is.
+
+    ``retry_after`` is the number of seconds the server asked us to wait, or ``None``.
+    """
+
+    code = "token_endpoint_unavailable"
+    http_status = 503
+    default_next_step = "Try again in a minute; the connection is kept."
+
+    def __init__(self, user_message: str, *, document: str = "", retry_after: int | None = None) -> None:
+        super().__init__(user_message, document=document)
+        self.retry_after = retry_after
+
+
+class ServerUnreachable(McpOAuthError):
+    """No usable answer came from the host."""
+
+    code = "server_unreachable"
+    http_status = 502
+    default_next_step = "Try again; if it stays so, check the address with an administrator."
+
+
+class AddressBlocked(ServerUnreachable):
+    """The network guard refuses to contact the address."""
+
+    code = "address_blocked"
+    default_next_step = "Use a public https address."
+
+
+class DeadlineExceeded(ServerUnreachable):
+    """The whole exchange took longer than its limit."""
+
+    code = "timeout"
+    http_status = 504
+
+
+class ResponseTooLarge(ServerUnreachable):
+    """The answer is larger than its limit."""
+
+    code = "response_too_large"
+
+
+class RedirectRefused(ServerUnreachable):
+    """The host redirected to another origin, where nothing of ours is sent."""
+
+    code = "redirect_refused"
+    default_next_step = "Use the address the server redirects to, if you trust it."
+
+
+class ServerRefused(McpOAuthError):
+    """The MCP server answered a request with an error."""
+
+    code = "server_refused"
+    http_status = 502
+
+
+class InsufficientScope(ServerRefused):
+    """The grant lacks a scope the request needs (RFC 6750 §3.1).
+
+    ``scope`` is what the server asked for, ``server`` the server's UUID as text, and ``connect_url`` the page where
+    the person finds the button that asks for it.
+    """
+
+    code = "insufficient_scope"
+    http_status = 403
+    default_next_step = "Open the connections page and press Grant access."
+
+    def __init__(self, user_message: str, *, scope: str, server: str, connect_url: str, next_step: str = "") -> None:
+        super().__init__(user_message, next_step=next_step)
+        self.scope = scope
+        self.server = server
+        self.connect_url = connect_url
+
+    def as_json(self) -> dict[str, Any]:
+        """Add the scope the server asked for, and where to grant it."""
+        return {**super().as_json(), "scope": self.scope, "server": self.server, "connect_url": self.connect_url}
+
+
+class CredentialsRefused(ServerRefused):
+    """The server does not accept the headers an administrator configured, or wants some."""
+
+    code = "credentials_refused"
+    default_next_step = "Ask an administrator to check the server's headers or its kind of sign-in."

@@ -1,0 +1,180 @@
+"""The form an administrator fills in for a server; secrets, stored or typed, never come back to it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from django import forms
+from django.utils.translation import gettext_lazy as _
+
+from mcp_oauth.exceptions import McpOAuthError
+from mcp_oauth.models import McpServer
+from mcp_oauth.oauth.options import OAuthOptions
+from mcp_oauth.services.headers import parse_headers
+from mcp_oauth.services.servers import ServerSettings
+
+if TYPE_CHECKING:
+    _AnyForm = forms.BaseForm
+else:
+    _AnyForm = object
+
+
+class UnechoedText(forms.Textarea):
+    """A text area that never renders what was typed, as ``PasswordInput`` does not."""
+
+    def format_value(self, value: Any) -> None:
+        """Render nothing."""
+        return
+
+
+class SecretsTypedAgain(_AnyForm):
+    """A form that says of each typed secret that it is gone when the form comes back, for it is not repeated."""
+
+    secret_fields: ClassVar[tuple[str, ...]] = ()
+
+    def full_clean(self) -> None:
+        """Validate as forms do; a mistake anywhere means that the secrets are entered once more."""
+        super().full_clean()
+        self._ask_for_secrets_again()
+
+    def _ask_for_secrets_again(self) -> None:
+        if not self.is_bound or not self.errors:
+            return
+        for name in self.secret_fields:
+            if self.data.get(self.add_prefix(name)):
+                self.add_error(name, _("Enter it once more; nothing is saved yet and what you typed is not shown."))
+
+
+class ServerForm(SecretsTypedAgain, forms.Form):
+    """Name, address and kind of authorization; the rest only where it is needed."""
+
+    secret_fields = ("headers", "client_secret")
+
+    name = forms.CharField(label=_("Name"), max_length=120)
+    url = forms.CharField(
+        label=_("Address"),
+        max_length=2000,
+        help_text=_("The server's MCP endpoint, for example https://mcp.example.com/mcp."),
+        widget=forms.TextInput(attrs={"inputmode": "url", "autocomplete": "url", "spellcheck": "false"}),
+    )
+    auth_mode = forms.ChoiceField(
+        label=_("Authorization"),
+        required=False,
+        choices=[("", _("Find out by asking the server")), *McpServer.AuthMode.choices],
+    )
+    sharing = forms.ChoiceField(
+        label=_("Connection"),
+        required=False,
+        choices=McpServer.Sharing.choices,
+        help_text=_("Whose account tools act with, when people connect with OAuth."),
+    )
+    headers = forms.CharField(
+        label=_("Headers"),
+        required=False,
+        max_length=20_000,
+        strip=False,
+        help_text=_(
+            "One “Name: value” per line. Encrypted, never shown, not even after an error; left empty, they stay."
+        ),
+        widget=UnechoedText(attrs={"rows": 3, "spellcheck": "false", "autocomplete": "off"}),
+    )
+    clear_headers = forms.BooleanField(label=_("Remove the stored headers"), required=False)
+    client_id = forms.CharField(label=_("Client ID"), required=False, max_length=2000)
+    client_secret = forms.CharField(
+        label=_("Client secret or private key"),
+        required=False,
+        max_length=8000,
+        help_text=_(
+            "A secret, or a private key in PEM form. Encrypted, never shown, not even after an error; left empty, it "
+            "stays."
+        ),
+        # Browsers fill a saved password into a field that merely says "off".
+        widget=forms.PasswordInput(attrs={"autocomplete": "new-password"}),
+    )
+    clear_client_secret = forms.BooleanField(label=_("Remove the stored client secret"), required=False)
+    client_issuer = forms.CharField(
+        label=_("Issuer"),
+        required=False,
+        max_length=2000,
+        help_text=_("The authorization server the client belongs to. Left empty, the first one found is kept."),
+    )
+    scopes = forms.CharField(
+        label=_("Scopes"),
+        required=False,
+        max_length=2000,
+        help_text=_("Separated by spaces. Left empty, the server says what it needs."),
+    )
+    enabled = forms.BooleanField(label=_("Enabled"), required=False, initial=True)
+
+    def __init__(self, *args: Any, server: McpServer | None = None, **kwargs: Any) -> None:
+        self.server = server
+        if server is not None:
+            kwargs.setdefault("initial", _initial(server))
+        super().__init__(*args, **kwargs)
+
+    def clean_headers(self) -> dict[str, str] | None:
+        """Return the headers, or ``None`` to keep what is stored."""
+        text = self.cleaned_data["headers"]
+        if not text.strip():
+            return None
+        try:
+            return parse_headers(text)
+        except McpOAuthError as error:
+            raise forms.ValidationError(error.user_message, code=error.code) from error
+
+    def cleared(self) -> set[str]:
+        """Return which secrets the person asked to remove; only after ``is_valid()``."""
+        return {name for name in ("headers", "client_secret") if self.cleaned_data[f"clear_{name}"]}
+
+    def wanted(self) -> ServerSettings:
+        """Return what the person asked for; only after ``is_valid()``."""
+        data = self.cleaned_data
+        options = _readable_options(self.server) if self.server is not None else {}
+        options.pop("scopes", None)
+        if data["scopes"].split():
+            options["scopes"] = " ".join(data["scopes"].split())
+        return ServerSettings(
+            name=data["name"],
+            url=data["url"],
+            auth_mode=data["auth_mode"] or None,
+            enabled=data["enabled"],
+            headers={} if data["clear_headers"] else data["headers"],
+            client_id=data["client_id"],
+            client_secret="" if data["clear_client_secret"] else (data["client_secret"] or None),
+            client_issuer=data["client_issuer"],
+            options=options,
+            slug=self.server.slug if self.server is not None else "",
+            sharing=data["sharing"] or McpServer.Sharing.MEMBER,
+        )
+
+    def add_typed_error(self, error: McpOAuthError) -> None:
+        """Show a typed error where it belongs."""
+        field = "url" if error.code in {"invalid_address", "address_blocked"} else None
+        self.add_error(field, f"{error.user_message} {error.next_step}".strip())
+        self._ask_for_secrets_again()
+
+
+def _readable_options(server: McpServer) -> dict[str, Any]:
+    """Return the stored options without those that mean nothing, so that the rest can be seen and saved."""
+    stored = server.oauth_options if isinstance(server.oauth_options, Mapping) else {}
+    options: dict[str, Any] = {}
+    for name, value in stored.items():
+        try:
+            options |= OAuthOptions.from_json({name: value}).to_json()
+        except McpOAuthError:
+            continue
+    return options
+
+
+def _initial(server: McpServer) -> dict[str, Any]:
+    return {
+        "name": server.name,
+        "url": server.url,
+        "auth_mode": server.auth_mode if server.auth_mode_source == McpServer.AuthModeSource.PERSON else "",
+        "sharing": server.sharing,
+        "client_id": server.client_id,
+        "client_issuer": server.client_issuer,
+        "scopes": _readable_options(server).get("scopes", ""),
+        "enabled": server.enabled,
+    }

@@ -1,0 +1,19 @@
+"""What is stored, and which model owns which fact."""
+
+from mcp_oauth.models.catalogue import ToolCatalogue
+from mcp_oauth.models.flow import AuthorizationFlow
+from mcp_oauth.models.grant import McpServerOAuth
+from mcp_oauth.models.registration import OAuthRegistration
+from mcp_oauth.models.server import UNATTENDED_MODES, McpServer
+from mcp_oauth.models.workspace import Membership, Workspace
+
+__all__ = [
+    "UNATTENDED_MODES",
+    "AuthorizationFlow",
+    "McpServer",
+    "McpServerOAuth",
+    "Membership",
+    "OAuthRegistration",
+    "ToolCatalogue",
+    "Workspace",
+]

@@ -1,0 +1,121 @@
+"""One complete HTTP exchange with bounded time, size and redirects."""
+
+from __future__ import annotations
+
+import asyncio
+
+import httpx2
+
+from mcp_oauth.exceptions import DeadlineExceeded, InvalidServerAddress, RedirectRefused
+from mcp_oauth.messages import HttpRequest, HttpResponse
+from mcp_oauth.net.policy import NetworkPolicy
+from mcp_oauth.net.transport import LIMIT_EXTENSION, NetworkFault, shown_url, translate_fault
+
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_METHOD_KEEPING = frozenset({307, 308})
+
+
+async def fetch(
+    transport: httpx2.AsyncBaseTransport,
+    request: HttpRequest,
+    *,
+    policy: NetworkPolicy,
+    deadline_seconds: float | None = None,
+    limit_bytes: int | None = None,
+    follow: bool = True,
+) -> HttpResponse:
+    """Send a request and return the complete answer, whatever its status.
+
+    ``limit_bytes`` bounds the body (default: the policy's ``oauth_document_bytes``). An event stream that answers a
+    GET is no document and may never end: its body is not read and comes back empty.
+
+    The deadline (default: the policy's ``request_seconds``) covers name lookup, connection, headers, body and
+    every redirect. A redirect is followed within the origin only, and only when the method stays the same
+    (RFC 9110 §15.4); with ``follow=False`` it is returned as it is. No cookie is kept or sent.
+
+    Raises:
+        ServerUnreachable: Or one of its subclasses: no acceptable answer came.
+        InvalidServerAddress: The URL cannot be parsed.
+    """
+    seconds = policy.request_seconds if deadline_seconds is None else deadline_seconds
+    try:
+        async with asyncio.timeout(seconds) as deadline:
+            return await _follow(transport, request, policy, limit_bytes, follow=follow)
+    except TimeoutError as exc:
+        if not deadline.expired():
+            raise translate_fault(exc, request.url) from exc
+        shown = shown_url(request.url)
+        raise DeadlineExceeded(f"{shown} did not answer within {seconds:g} seconds.", document=shown) from exc
+    except NetworkFault as fault:
+        raise fault.error from fault.__cause__
+    except httpx2.HTTPError as exc:
+        raise translate_fault(exc, request.url) from exc
+
+
+async def _follow(
+    transport: httpx2.AsyncBaseTransport,
+    request: HttpRequest,
+    policy: NetworkPolicy,
+    limit_bytes: int | None,
+    *,
+    follow: bool,
+) -> HttpResponse:
+    try:
+        url = httpx2.URL(request.url)
+    except httpx2.InvalidURL as exc:
+        raise InvalidServerAddress("The address of a request is not a URL.") from exc
+    for _ in range(policy.max_redirects + 1):
+        answer = await _exchange(transport, request, url, limit_bytes or policy.oauth_document_bytes)
+        if not follow or answer.status not in _REDIRECTS:
+            return answer
+        url = _next_url(request, url, answer)
+    shown = shown_url(request.url)
+    raise RedirectRefused(f"{shown} redirected more than {policy.max_redirects} times.", document=shown)
+
+
+async def _exchange(
+    transport: httpx2.AsyncBaseTransport, request: HttpRequest, url: httpx2.URL, limit_bytes: int
+) -> HttpResponse:
+    outgoing = httpx2.Request(
+        request.method,
+        url,
+        headers=dict(request.headers),
+        content=request.body or None,
+        extensions={LIMIT_EXTENSION: limit_bytes},
+    )
+    response = await transport.handle_async_request(outgoing)
+    try:
+        endless = request.method == "GET" and response.headers.get("content-type", "").startswith("text/event-stream")
+        body = b"" if endless else await response.aread()
+    finally:
+        await response.aclose()
+    return HttpResponse(
+        url=str(url), status=response.status_code, headers=tuple(response.headers.multi_items()), body=body
+    )
+
+
+def _next_url(request: HttpRequest, url: httpx2.URL, answer: HttpResponse) -> httpx2.URL:
+    shown = shown_url(url)
+    location = answer.header("location")
+    try:
+        target = url.join(location or "").copy_with(fragment=None)
+    except (httpx2.InvalidURL, ValueError) as exc:
+        raise RedirectRefused(f"{shown} redirects to something that is not a URL.", document=shown) from exc
+    if not location:
+        raise RedirectRefused(f"{shown} redirects without saying where to.", document=shown)
+    if request.method not in ("GET", "HEAD") and answer.status not in _METHOD_KEEPING:
+        raise RedirectRefused(
+            f"{shown} answered {answer.status}, which would turn the {request.method} into another request.",
+            document=shown,
+        )
+    if _origin(target) != _origin(url):
+        raise RedirectRefused(
+            f"{shown} redirects to another origin, {target.scheme}://{target.netloc.decode('ascii', 'replace')[:200]}.",
+            document=shown,
+        )
+    return target
+
+
+def _origin(url: httpx2.URL) -> tuple[str, str, int | None]:
+    # httpx2 lower-cases hosts and drops default ports.
+    return url.scheme, url.host, url.port

@@ -1,0 +1,1 @@
+"""What pages, commands, the JSON API and other programs call."""

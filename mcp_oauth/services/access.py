@@ -1,0 +1,113 @@
+"""Does one thing at a server with one person's credentials, renewing them once if the server rejects them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
+
+from django.utils.translation import gettext as _
+
+from mcp_oauth.exceptions import (
+    ConfigurationError,
+    CredentialsRefused,
+    InsufficientScope,
+    ServerRefused,
+    ServerUnreachable,
+)
+from mcp_oauth.models import McpServer
+from mcp_oauth.services import contacts, grants, step_up
+from mcp_oauth.services.grants import UsableGrant
+from mcp_oauth.services.steps import Plan, WireStep
+from mcp_oauth.services.wire import target_for
+from mcp_oauth.services.workspaces import Person
+from mcp_oauth.sessions.results import ToolDescription
+from mcp_oauth.sessions.signals import ScopeChallenged, Unauthorized
+from mcp_oauth.sessions.target import Target
+
+T = TypeVar("T")
+
+
+def on_behalf(
+    server: McpServer,
+    user: Person,
+    work: Callable[[Target], Coroutine[Any, Any, T]],
+    *,
+    seconds: float,
+    tools: tuple[ToolDescription, ...] | None = None,
+) -> Plan[T]:
+    """Plan one exchange with a server for one person.
+
+    A 401 means that the request was not carried out, so it is repeated once with a renewed token.
+
+    Raises:
+        AuthorizationRequired: only the person can mend it.
+        CredentialsRefused: the server wants credentials, or other ones, that an administrator enters.
+        InsufficientScope: the grant lacks a scope.
+        ServerUnreachable, ServerRefused: the server's fault.
+    """
+    if not server.enabled:
+        raise ConfigurationError(_("%(server)s is disabled.") % {"server": server.name})
+    rejected_version: int | None = None
+    while True:
+        grant = None
+        if server.uses_grants:
+            grant = grants.usable_grant(server, user, rejected_version=rejected_version)
+        target = target_for(
+            server,
+            access_token=grant.access_token if grant else None,
+            dpop_key=grant.dpop_key if grant else None,
+            tools=tools,
+        )
+        try:
+            # The work bounds itself; the margin only covers a loop that does not run.
+            result: T = yield WireStep(lambda target=target: work(target), seconds + 5.0)  # type: ignore[misc]
+        except Unauthorized:
+            contacts.record_contact(server, None)
+            if grant is None:
+                contacts.record_headers_verdict(server, refused=True)
+                raise CredentialsRefused(_refusal(server), document=server.url) from None
+            if rejected_version is not None:
+                grants.reject(grant.grant_id, grant.version)
+                if server.is_unattended:
+                    raise grants.identity_refused(server) from None
+                raise grants.authorization_required(server, "rejected") from None
+            rejected_version = grant.version
+            continue
+        except ScopeChallenged as challenge:
+            contacts.record_contact(server, None)
+            raise _more_access(server, grant, challenge.scope) from None
+        except ServerUnreachable as error:
+            contacts.record_contact(server, error)
+            raise
+        except ServerRefused:
+            contacts.record_contact(server, None)
+            raise
+        contacts.record_contact(server, None)
+        contacts.record_headers_verdict(server, refused=False)
+        return result
+
+
+def _more_access(server: McpServer, grant: UsableGrant | None, scope: str) -> InsufficientScope:
+    """Remember what is wanted and return the error that leads to the button, as long as asking can help."""
+    granted = grant.scope.split() if grant is not None else []
+    missing = " ".join(name for name in scope.split() if name not in granted) or scope
+    # Nobody presses a button where nobody is asked; an administrator enters the scopes.
+    offered = grant is not None and not server.is_unattended and step_up.want_more(grant, scope)
+    return InsufficientScope(
+        _("%(server)s asks for more access than it was granted: %(scope)s.")
+        % {"server": server.name, "scope": missing or _("it does not say which")},
+        scope=scope,
+        server=str(server.pk),
+        connect_url=grants.connect_url(server),
+        next_step=""
+        if offered
+        else _("Ask an administrator to add the scopes to the server's settings.")
+        if server.is_unattended
+        else _("It was asked for before and did not help; ask the server's operator what the account lacks."),
+    )
+
+
+def _refusal(server: McpServer) -> str:
+    if server.auth_mode == McpServer.AuthMode.HEADERS:
+        return _("%(server)s does not accept the headers configured for it.") % {"server": server.name}
+    return _("%(server)s wants people to sign in, but is configured as open.") % {"server": server.name}

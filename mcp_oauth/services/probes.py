@@ -1,0 +1,291 @@
+"""Asks a server once, without any credential, what it speaks and how it wants to be opened."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from django.utils.translation import gettext as _
+
+from mcp_oauth import __version__
+from mcp_oauth.conf import settings
+from mcp_oauth.exceptions import DeadlineExceeded, DiscoveryFailed, McpOAuthError, ServerRefused, ServerUnreachable
+from mcp_oauth.messages import HttpRequest, HttpResponse
+from mcp_oauth.models import McpServer
+from mcp_oauth.oauth.challenge import BearerChallenge, bearer_challenge
+from mcp_oauth.oauth.options import OAuthOptions
+from mcp_oauth.oauth.protected_resource import ProtectedResourceMetadata
+from mcp_oauth.services.discovery import find_resource_metadata
+from mcp_oauth.services.evidence import Evidence, Verdict
+
+# The two revisions asked for by name; the session room negotiates within them later.
+MODERN_VERSION = "2026-07-28"
+HANDSHAKE_VERSION = "2025-11-25"
+_UNSUPPORTED_VERSION = -32022
+
+
+@dataclass(frozen=True)
+class ProbeReport:
+    """What one contact showed.
+
+    ``auth_mode`` is ``None`` when the server did not answer as an MCP server; ``error`` then says why.
+    ``protocol_version`` and ``discover_result`` are known when the server told them to a stranger.
+    """
+
+    evidence: Evidence
+    verdict: str
+    auth_mode: McpServer.AuthMode | None
+    challenge: BearerChallenge | None = None
+    resource_metadata: ProtectedResourceMetadata | None = None
+    protocol_version: str = ""
+    discover_result: dict[str, Any] | None = None
+    error: McpOAuthError | None = None
+
+
+@dataclass(frozen=True)
+class _Answer:
+    """One JSON-RPC answer: ``result`` of a success, or neither when the server refused or is no MCP server."""
+
+    response: HttpResponse
+    result: dict[str, Any] | None
+    error: dict[str, Any] | None
+
+    @property
+    def is_json_rpc(self) -> bool:
+        """Whether it is a JSON-RPC answer at all."""
+        return self.result is not None or self.error is not None
+
+    @property
+    def asks_for_authorization(self) -> bool:
+        return self.response.status in {401, 403}
+
+
+class _Prober:
+    """The contact itself: three questions at most, each a plain POST without credentials."""
+
+    def __init__(self, url: str, evidence: Evidence) -> None:
+        self.url = url
+        self.evidence = evidence
+        self.deadline = time.monotonic() + settings.PROBE_SECONDS
+
+    def ask(
+        self, method: str, params: dict[str, Any], headers: dict[str, str], *, notification: bool = False
+    ) -> _Answer:
+        message: dict[str, Any] = {"jsonrpc": "2.0", "method": method, "params": params}
+        if not notification:
+            message["id"] = 1
+        request = HttpRequest(
+            "POST",
+            self.url,
+            {"Content-Type": "application/json", "Accept": "application/json, text/event-stream", **headers},
+            json.dumps(message).encode(),
+        )
+        remaining = self.deadline - time.monotonic()
+        if remaining <= 0:
+            raise DeadlineExceeded(
+                _("%(url)s did not answer within %(seconds)d seconds.")
+                % {"url": self.url, "seconds": settings.PROBE_SECONDS},
+                document=self.url,
+            )
+        response = self.evidence.fetch(
+            request,
+            method,
+            seconds=min(remaining, settings.OAUTH_REQUEST_SECONDS),
+            # A listing is a protocol message, not a metadata document: a hundred tools are more than 64 KiB.
+            limit_bytes=settings.MCP_RESPONSE_BYTES,
+        )
+        result, error = _json_rpc(response)
+        verdict: Verdict
+        if result is not None or (notification and response.status < 300):
+            verdict, note = "ok", ""
+        elif response.status in {401, 403}:
+            verdict, note = "challenge", response.header("WWW-Authenticate") or _("no WWW-Authenticate header")
+        elif error is not None or response.status in {400, 404, 405, 406}:
+            verdict, note = "absent", _("the server does not know this request")
+        else:
+            verdict, note = "error", _what_came_back(response)
+        self.evidence.note(request, method, response.status, verdict, _printable(note))
+        return _Answer(response, result, error)
+
+    def modern(self, method: str) -> _Answer:
+        return self.ask(
+            method,
+            {
+                "_meta": {
+                    "io.modelcontextprotocol/protocolVersion": MODERN_VERSION,
+                    "io.modelcontextprotocol/clientInfo": _client_info(),
+                    "io.modelcontextprotocol/clientCapabilities": {},
+                }
+            },
+            {"MCP-Protocol-Version": MODERN_VERSION, "Mcp-Method": method},
+        )
+
+    def handshake(self) -> _Answer:
+        return self.ask(
+            "initialize",
+            {"protocolVersion": HANDSHAKE_VERSION, "capabilities": {}, "clientInfo": _client_info()},
+            {},
+        )
+
+    def in_session(self, method: str, version: str, session_id: str | None, *, notification: bool = False) -> _Answer:
+        headers = {"MCP-Protocol-Version": version}
+        if session_id:
+            headers["Mcp-Session-Id"] = session_id
+        return self.ask(method, {}, headers, notification=notification)
+
+    def close(self, version: str, session_id: str) -> None:
+        request = HttpRequest("DELETE", self.url, {"Mcp-Session-Id": session_id, "MCP-Protocol-Version": version})
+        try:
+            response = self.evidence.fetch(request, "end of session", seconds=settings.CONNECT_SECONDS)
+        except ServerUnreachable:
+            return  # recorded as a step; a session left behind is the server's to expire
+        self.evidence.note(request, "end of session", response.status, "ok" if response.status < 300 else "absent")
+
+
+def probe(url: str, options: OAuthOptions) -> ProbeReport:
+    """Contact a server without credentials and say what it is.
+
+    Asks ``server/discover`` (2026-07-28), then ``initialize`` (2025-11-25), then ``tools/list`` if those are
+    open, and decides from the Bearer challenge and the protected resource metadata. Never raises for what the
+    server does; the report carries the error.
+    """
+    evidence = Evidence()
+    prober = _Prober(url, evidence)
+    try:
+        return _contact(prober, options)
+    except ServerUnreachable as error:
+        return ProbeReport(evidence, error.user_message, None, error=error)
+
+
+def _contact(prober: _Prober, options: OAuthOptions) -> ProbeReport:
+    version, discover_result, session_id = "", None, None
+    answer = prober.modern("server/discover")
+    if MODERN_VERSION in _supported_versions(answer.error):
+        # It names our version and refused it all the same, as servers do that were just started; once more.
+        answer = prober.modern("server/discover")
+    if answer.result is not None and MODERN_VERSION in _strings(answer.result.get("supportedVersions")):
+        version, discover_result = MODERN_VERSION, answer.result
+        answer = prober.modern("tools/list")
+    elif not answer.asks_for_authorization:
+        discovered = answer
+        answer = prober.handshake()
+        if answer.result is not None and isinstance(answer.result.get("protocolVersion"), str):
+            version = answer.result["protocolVersion"][:20]
+            session_id = answer.response.header("Mcp-Session-Id")
+            prober.in_session("notifications/initialized", version, session_id, notification=True)
+            answer = prober.in_session("tools/list", version, session_id)
+            if session_id:
+                prober.close(version, session_id)
+        elif not answer.asks_for_authorization:
+            return _no_mcp_server(prober, answer if not answer.is_json_rpc else discovered, answer)
+    return _judge(prober, answer, version, discover_result, options)
+
+
+def _judge(
+    prober: _Prober,
+    answer: _Answer,
+    version: str,
+    discover_result: dict[str, Any] | None,
+    options: OAuthOptions,
+) -> ProbeReport:
+    evidence = prober.evidence
+    refused = answer.asks_for_authorization
+    challenge = bearer_challenge(answer.response.header_values("WWW-Authenticate")) if refused else None
+    failure: DiscoveryFailed | None = None
+    try:
+        metadata = find_resource_metadata(prober.url, challenge, options, evidence)
+    except DiscoveryFailed as error:
+        metadata, failure = None, error
+
+    def report(mode: McpServer.AuthMode, verdict: str, error: McpOAuthError | None = None) -> ProbeReport:
+        return ProbeReport(evidence, verdict, mode, challenge, metadata, version, discover_result, error)
+
+    if metadata is not None:
+        names = ", ".join(metadata.authorization_servers)
+        if refused:
+            return report(McpServer.AuthMode.OAUTH, _("Uses OAuth; people sign in at %(names)s.") % {"names": names})
+        return report(
+            McpServer.AuthMode.OAUTH,
+            _("Answers strangers, but publishes that it uses OAuth; people sign in at %(names)s.") % {"names": names},
+        )
+    if challenge is not None and challenge.resource_metadata:
+        # The server says it uses OAuth and its own document is broken: OAuth, with the failing document named.
+        return report(
+            McpServer.AuthMode.OAUTH,
+            _("Asks for OAuth, but its metadata cannot be used: %(why)s")
+            % {"why": failure.user_message if failure else ""},
+            failure,
+        )
+    if refused:
+        return report(
+            McpServer.AuthMode.HEADERS,
+            _("Wants a credential but does not offer OAuth; an administrator enters the headers it needs."),
+        )
+    return report(McpServer.AuthMode.NONE, _("Open; nobody needs to sign in."))
+
+
+def _no_mcp_server(prober: _Prober, telling: _Answer, last: _Answer) -> ProbeReport:
+    came = _what_came_back((telling if telling.response.status >= 500 else last).response)
+    error = ServerRefused(
+        _("%(url)s answers, but not as an MCP server: %(came)s.") % {"url": prober.url, "came": came},
+        document=prober.url,
+        next_step=_("Check the address; an MCP endpoint often ends in /mcp."),
+    )
+    return ProbeReport(prober.evidence, error.user_message, None, error=error)
+
+
+def _client_info() -> dict[str, str]:
+    return {"name": settings.CLIENT_NAME, "version": __version__}
+
+
+def _json_rpc(response: HttpResponse) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
+    """Return the result object or the error object of a JSON-RPC answer, or neither."""
+    content_type = (response.header("Content-Type") or "").lower()
+    documents = _event_data(response.body) if content_type.startswith("text/event-stream") else [response.body]
+    for document in documents:
+        try:
+            message = json.loads(document)
+        except (ValueError, RecursionError):
+            continue
+        if not isinstance(message, dict) or message.get("jsonrpc") != "2.0":
+            continue
+        if isinstance(message.get("result"), dict):
+            return (message["result"], None) if response.status == 200 else (None, {})
+        if "error" in message:
+            return None, message["error"] if isinstance(message["error"], dict) else {}
+    return None, None
+
+
+def _supported_versions(error: dict[str, Any] | None) -> list[str]:
+    """Return the versions an "unsupported protocol version" error names (MCP 2026-07-28, -32022)."""
+    data = error.get("data") if error is not None and error.get("code") == _UNSUPPORTED_VERSION else None
+    return _strings(data.get("supported")) if isinstance(data, dict) else []
+
+
+def _event_data(body: bytes) -> list[bytes]:
+    """Return the data of each server-sent event."""
+    events = body.replace(b"\r\n", b"\n").split(b"\n\n")
+    return [
+        b"\n".join(line[5:].strip() for line in event.split(b"\n") if line.startswith(b"data:")) for event in events
+    ]
+
+
+def _what_came_back(response: HttpResponse) -> str:
+    content_type = (response.header("Content-Type") or "").partition(";")[0].strip().lower()
+    if response.status >= 400:
+        return _("status %(status)d") % {"status": response.status}
+    if "html" in content_type:
+        return _("a web page (HTML)")
+    if not response.body:
+        return _("an empty answer")
+    return _("an answer that is not JSON-RPC (%(type)s)") % {"type": _printable(content_type)[:60] or "?"}
+
+
+def _strings(value: Any) -> list[str]:
+    return [item for item in value if isinstance(item, str)] if isinstance(value, list) else []
+
+
+def _printable(text: str) -> str:
+    return "".join(character if character.isprintable() else " " for character in text)

@@ -1,0 +1,127 @@
+"""Who may see and change what: every look-up of a server goes through here."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from django.db import transaction
+from django.db.models import QuerySet
+from django.utils.text import slugify
+from django.utils.translation import gettext as _
+
+from mcp_oauth.exceptions import InvalidRequest, NotAllowed, NotFound
+from mcp_oauth.models import McpServer, Membership, Workspace
+
+
+class Person(Protocol):
+    """Anybody a site's user model describes; only the key matters here, and nobody's is ``None``."""
+
+    @property
+    def pk(self) -> Any:
+        """The primary key."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """A person's place in one workspace."""
+
+    workspace: Workspace
+    membership: Membership
+
+    @property
+    def is_admin(self) -> bool:
+        """Whether the person may configure the workspace's servers."""
+        return self.membership.is_admin
+
+
+def workspaces_of(user: Person) -> QuerySet[Workspace]:
+    """Return the workspaces a person belongs to, by name."""
+    return Workspace.objects.filter(memberships__user_id=user.pk).order_by("name", "slug")
+
+
+def place_in(user: Person, slug: str) -> Place:
+    """Return the person's place in a workspace.
+
+    Raises:
+        NotFound: there is none; whether the workspace exists is not said.
+    """
+    membership = Membership.objects.select_related("workspace").filter(workspace__slug=slug, user_id=user.pk).first()
+    if membership is None:
+        raise NotFound(_("There is no workspace of that name for you."))
+    return Place(membership.workspace, membership)
+
+
+def find_server(reference: McpServer | uuid.UUID | str) -> McpServer:
+    """Return a server by itself, its UUID, or ``workspace/slug``.
+
+    Raises:
+        NotFound: no server goes by that name.
+    """
+    if isinstance(reference, McpServer):
+        return reference
+    servers = McpServer.objects.select_related("workspace")
+    text = str(reference)
+    workspace_slug, slash, server_slug = text.partition("/")
+    if slash:
+        server = servers.filter(workspace__slug=workspace_slug, slug=server_slug).first()
+    else:
+        try:
+            server = servers.filter(pk=uuid.UUID(text)).first()
+        except ValueError:
+            server = None
+    if server is None:
+        raise NotFound(_("There is no server named “%(name)s”.") % {"name": text[:100]})
+    return server
+
+
+def server_for(user: Person, reference: McpServer | uuid.UUID | str) -> McpServer:
+    """Return a server of a workspace the person belongs to.
+
+    Raises:
+        NotFound: no such server, or it belongs to a workspace of others; the two look the same.
+    """
+    server = find_server(reference)
+    if not Membership.objects.filter(workspace_id=server.workspace_id, user_id=user.pk).exists():
+        raise NotFound(_("There is no server of that name for you."))
+    return server
+
+
+def require_admin(place: Place) -> None:
+    """Refuse people who may not configure servers.
+
+    Raises:
+        NotAllowed: the person is a member, not an administrator.
+    """
+    if not place.is_admin:
+        raise NotAllowed(_("Only administrators of this workspace can change its servers."))
+
+
+def add_workspace(name: str, slug: str, *, admins: Iterable[Person], members: Iterable[Person]) -> Workspace:
+    """Create a workspace with its first people; an administrator who is also named as member stays administrator.
+
+    Raises:
+        InvalidRequest: the name or short name is empty, malformed or taken.
+    """
+    name, slug = name.strip(), slug.strip()
+    if not name or len(name) > 120:
+        raise InvalidRequest(_("Give the workspace a name of at most 120 characters."))
+    if not slug or len(slug) > 60 or slugify(slug) != slug:
+        raise InvalidRequest(
+            _("“%(slug)s” cannot be a short name; use lower-case letters, digits and hyphens.") % {"slug": slug[:60]}
+        )
+    with transaction.atomic():
+        workspace, created = Workspace.objects.get_or_create(slug=slug, defaults={"name": name})
+        if not created:
+            raise InvalidRequest(
+                _("A workspace with the short name “%(slug)s” already exists.") % {"slug": slug},
+                next_step=_("Choose a different short name."),
+            )
+        roles = {person.pk: Membership.Role.MEMBER for person in members}
+        roles |= {person.pk: Membership.Role.ADMIN for person in admins}
+        Membership.objects.bulk_create(
+            Membership(workspace=workspace, user_id=user_id, role=role) for user_id, role in roles.items()
+        )
+    return workspace

@@ -1,0 +1,191 @@
+"""The one event-loop thread of a process, on which every network operation runs."""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import concurrent.futures
+import os
+import threading
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
+from weakref import WeakKeyDictionary
+
+import httpx2
+
+from mcp_oauth.exceptions import DeadlineExceeded, ServerUnreachable
+from mcp_oauth.net.policy import NetworkPolicy
+from mcp_oauth.net.transport import guarded_transport
+
+T = TypeVar("T")
+
+# How long a cancelled operation may take to clean up before its caller stops waiting for it.
+_GRACE_SECONDS = 2.0
+_STOP_SECONDS = 2.0
+
+
+class _LoopThread:
+    """An event loop running in a daemon thread of its own."""
+
+    def __init__(self) -> None:
+        self.pid = os.getpid()
+        self.loop = asyncio.new_event_loop()
+        self.thread = threading.Thread(target=self._serve, name="mcp-oauth-loop", daemon=True)
+        running = threading.Event()
+        self.loop.call_soon(running.set)
+        self.thread.start()
+        running.wait()
+
+    def _serve(self) -> None:
+        asyncio.set_event_loop(self.loop)
+        try:
+            self.loop.run_forever()
+        finally:
+            # Whatever ended the loop, nobody may be left waiting for it.
+            self.loop.run_until_complete(self._wind_down())
+            self.loop.close()
+
+    def usable(self) -> bool:
+        return self.pid == os.getpid() and self.thread.is_alive() and self.loop.is_running()
+
+    def stop(self) -> None:
+        if self.pid == os.getpid() and self.thread.is_alive():
+            self.loop.call_soon_threadsafe(self.loop.stop)
+            self.thread.join(_STOP_SECONDS)
+
+    async def _wind_down(self) -> None:
+        tasks = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks, timeout=_STOP_SECONDS / 2)
+        for transport in _take_transports(self.loop):
+            await transport.aclose()
+        await self.loop.shutdown_asyncgens()
+
+
+class _State:
+    """What a process holds; a forked child starts with an empty one."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.worker: _LoopThread | None = None
+        self.transports: WeakKeyDictionary[
+            asyncio.AbstractEventLoop, dict[NetworkPolicy, httpx2.AsyncBaseTransport]
+        ] = WeakKeyDictionary()
+
+
+_state = _State()
+# Collecting an inherited loop would close descriptors it shares with the parent's, so a child keeps them all.
+_inherited: list[_State] = []
+
+
+def _forget_in_child() -> None:
+    global _state
+    _inherited.append(_state)
+    _state = _State()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_in_child)
+
+
+@atexit.register
+def _stop_at_exit() -> None:
+    if _state.worker is not None:
+        _state.worker.stop()
+
+
+def _worker() -> _LoopThread:
+    with _state.lock:
+        if _state.worker is None or not _state.worker.usable():
+            _state.worker = _LoopThread()
+        return _state.worker
+
+
+# `timeout` is part of the contract with callers that are not coroutines; `asyncio.timeout` cannot reach them.
+def run(factory: Callable[[], Coroutine[Any, Any, T]], *, timeout: float) -> T:
+    """Run a coroutine on the loop thread and wait for its result; ``timeout`` is in seconds.
+
+    Raises:
+        DeadlineExceeded: It took longer; it has been cancelled.
+        ServerUnreachable: The process is ending.
+        RuntimeError: Called on the loop thread, where waiting would never end.
+    """
+    future = _submit(factory, timeout)
+    try:
+        return future.result(timeout + _GRACE_SECONDS)
+    except concurrent.futures.CancelledError:
+        raise ServerUnreachable("The operation was given up because this process is ending.") from None
+    except concurrent.futures.TimeoutError:
+        if future.done():
+            raise
+        future.cancel()
+        raise _too_late(timeout) from None
+    except BaseException:
+        # The caller is being interrupted: nobody waits for the result any more.
+        future.cancel()
+        raise
+
+
+async def arun(factory: Callable[[], Coroutine[Any, Any, T]], *, timeout: float) -> T:
+    """Await, from another event loop, a coroutine that runs on the loop thread; ``timeout`` is in seconds.
+
+    Raises:
+        DeadlineExceeded: It took longer; it has been cancelled.
+        RuntimeError: Called on the loop thread.
+    """
+    return await asyncio.wrap_future(_submit(factory, timeout))
+
+
+def shared_transport(policy: NetworkPolicy) -> httpx2.AsyncBaseTransport:
+    """Return the running loop's guarded transport for a policy, with its connection pool.
+
+    Closing what is returned does nothing, so an ``httpx2.AsyncClient`` may borrow it.
+    """
+    loop = asyncio.get_running_loop()
+    with _state.lock:
+        # A transport keeps its loop alive, so closed loops have to be let go by hand.
+        for other in [known for known in _state.transports if known.is_closed()]:
+            del _state.transports[other]
+        transports = _state.transports.setdefault(loop, {})
+        if policy not in transports:
+            transports[policy] = guarded_transport(policy)
+        return _Borrowed(transports[policy])
+
+
+class _Borrowed(httpx2.AsyncBaseTransport):
+    def __init__(self, lender: httpx2.AsyncBaseTransport) -> None:
+        self._lender = lender
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        return await self._lender.handle_async_request(request)
+
+    async def aclose(self) -> None:
+        """Leave the pool open: it belongs to the loop."""
+
+
+def _submit(factory: Callable[[], Coroutine[Any, Any, T]], timeout: float) -> concurrent.futures.Future[T]:
+    worker = _worker()
+    if threading.get_ident() == worker.thread.ident:
+        raise RuntimeError("An operation on the loop thread cannot wait for another one; await it instead.")
+    return asyncio.run_coroutine_threadsafe(_bounded(factory, timeout), worker.loop)
+
+
+async def _bounded(factory: Callable[[], Coroutine[Any, Any, T]], timeout: float) -> T:
+    try:
+        async with asyncio.timeout(timeout) as deadline:
+            return await factory()
+    except TimeoutError as exc:
+        if not deadline.expired():
+            raise
+        raise _too_late(timeout) from exc
+
+
+def _too_late(timeout: float) -> DeadlineExceeded:
+    return DeadlineExceeded(f"The operation did not finish within {timeout:g} seconds.")
+
+
+def _take_transports(loop: asyncio.AbstractEventLoop) -> list[httpx2.AsyncBaseTransport]:
+    with _state.lock:
+        return list(_state.transports.pop(loop, {}).values())

@@ -1,0 +1,116 @@
+"""What MCP servers tell us, as plain values that survive a round trip through JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class ToolDescription:
+    """One tool as its server describes it; every text in it is untrusted.
+
+    ``input_schema`` and ``output_schema`` are JSON Schema objects, ``annotations`` the wire's hint object.
+    """
+
+    name: str
+    title: str = ""
+    description: str = ""
+    input_schema: dict[str, Any] = field(default_factory=dict)
+    annotations: dict[str, Any] = field(default_factory=dict)
+    output_schema: dict[str, Any] | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the tool in the wire's spelling (MCP `Tool`); ``from_json`` reads it back."""
+        return {
+            "name": self.name,
+            "title": self.title,
+            "description": self.description,
+            "inputSchema": self.input_schema,
+            "annotations": self.annotations,
+            "outputSchema": self.output_schema,
+        }
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> ToolDescription:
+        """Read what ``to_json`` wrote; unknown keys are ignored, broken optional ones are emptied.
+
+        Raises:
+            ValueError: There is no name.
+        """
+        name = value.get("name")
+        if not isinstance(name, str) or not name:
+            raise ValueError("A stored tool has no name.")
+        return cls(
+            name=name,
+            title=_text(value.get("title")),
+            description=_text(value.get("description")),
+            input_schema=_object(value.get("inputSchema")),
+            annotations=_object(value.get("annotations")),
+            output_schema=_object(value.get("outputSchema")) or None,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionFacts:
+    """What negotiating with a server taught us; store it and later calls need fewer requests.
+
+    ``discover_result`` is the wire's answer to ``server/discover``, ``None`` for servers before 2026-07-28.
+    """
+
+    protocol_version: str
+    discover_result: dict[str, Any] | None = None
+    server_name: str = ""
+    server_version: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ToolListing:
+    """A server's tools; ``truncated`` says that there are more than the limits let us read.
+
+    ``set_aside`` names the entries that are not valid tools and were left out.
+    """
+
+    tools: tuple[ToolDescription, ...]
+    truncated: bool
+    protocol_version: str
+    discover_result: dict[str, Any] | None = None
+    server_name: str = ""
+    server_version: str = ""
+    set_aside: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ToolResult:
+    """What a tool returned; everything in it is untrusted and stays out of ``repr``.
+
+    ``content`` holds the wire's content blocks, ``structured_content`` any JSON value or ``None``.
+    """
+
+    content: tuple[dict[str, Any], ...] = field(repr=False)
+    structured_content: Any = field(repr=False)
+    is_error: bool
+    protocol_version: str
+    discover_result: dict[str, Any] | None = field(default=None, repr=False)
+
+    @property
+    def text(self) -> str:
+        """Return the text blocks, one per line."""
+        texts = (block.get("text") for block in self.content if block.get("type") == "text")
+        return "\n".join(text for text in texts if isinstance(text, str))
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the result in the wire's spelling (MCP `CallToolResult`)."""
+        body: dict[str, Any] = {"content": list(self.content), "isError": self.is_error}
+        if self.structured_content is not None:
+            body["structuredContent"] = self.structured_content
+        return body
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def _object(value: object) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}

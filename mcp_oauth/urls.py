@@ -1,0 +1,31 @@
+"""The application's addresses; include them at the root of a site."""
+
+from __future__ import annotations
+
+from django.urls import path
+
+from mcp_oauth import api
+from mcp_oauth.views import oauth, pages, servers
+
+app_name = "mcp_oauth"
+
+urlpatterns = [
+    path("workspaces/", pages.home, name="home"),
+    path("workspaces/<slug:slug>/mcp/", pages.settings, name="settings"),
+    path("workspaces/<slug:slug>/mcp/add/", servers.add, name="add"),
+    path("workspaces/<slug:slug>/mcp/<uuid:server_id>/", servers.server, name="server"),
+    path("workspaces/<slug:slug>/mcp/<uuid:server_id>/run/", servers.run, name="run"),
+    path("workspaces/<slug:slug>/mcp/<uuid:server_id>/edit/", servers.edit, name="edit"),
+    path("workspaces/<slug:slug>/mcp/<uuid:server_id>/delete/", servers.delete, name="delete"),
+    path("workspaces/<slug:slug>/mcp/<uuid:server_id>/refresh/", servers.refresh, name="refresh"),
+    path("workspaces/<slug:slug>/mcp/<uuid:server_id>/diagnose/", servers.diagnose, name="diagnose"),
+    path("mcp/oauth/start/", oauth.start, name="start"),
+    path("mcp/oauth/callback/", oauth.callback, name="callback"),
+    path("mcp/oauth/cancel/", oauth.cancel, name="cancel"),
+    path("mcp/oauth/decline/", oauth.decline, name="decline"),
+    path("mcp/oauth/disconnect/", oauth.disconnect, name="disconnect"),
+    path("mcp/oauth/client.json", oauth.client_metadata, name="client_metadata"),
+    path("api/v1/servers/", api.servers, name="api_servers"),
+    path("api/v1/servers/<uuid:server_id>/tools/", api.tools, name="api_tools"),
+    path("api/v1/servers/<uuid:server_id>/tools/<path:name>/call/", api.call, name="api_call"),
+]

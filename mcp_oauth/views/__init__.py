@@ -1,0 +1,1 @@
+"""The workspace's pages and the OAuth endpoints."""

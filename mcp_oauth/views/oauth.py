@@ -1,0 +1,192 @@
+"""The OAuth endpoints: start, callback, cancel, disconnect, and the client ID metadata document."""
+
+from __future__ import annotations
+
+from django.contrib import messages
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.shortcuts import redirect, render
+from django.urls import reverse
+from django.utils.translation import gettext as _
+from django.views.decorators.debug import sensitive_variables
+from django.views.decorators.http import require_POST, require_safe
+
+from mcp_oauth.conf import settings
+from mcp_oauth.exceptions import CallbackRefused, McpOAuthError, NotFound, NotSignedIn
+from mcp_oauth.models import AuthorizationFlow, McpServer
+from mcp_oauth.oauth.registration import client_metadata_document
+from mcp_oauth.services import connections, flows
+from mcp_oauth.services.registrations import client_metadata_url, redirect_uri
+from mcp_oauth.services.workspaces import place_in
+from mcp_oauth.views.access import SignedInRequest, browser_secret, page_context, person_required, wants_json
+
+# An hour: authorization servers fetch the document at every new authorization (client ID metadata documents, §5).
+_CLIENT_METADATA_SECONDS = 3600
+
+
+@require_POST
+@person_required
+@sensitive_variables("started")
+def start(request: SignedInRequest) -> HttpResponse:
+    """Open a flow and send the person to the authorization server."""
+    started = connections.start_authorization(
+        _named_server(request),
+        request.user,
+        browser=browser_secret(request, create=True),
+        again=request.POST.get("again") == "1",
+    )
+    back_url = _settings_url(started.server)
+    if started.status == "already_authorized":
+        if wants_json(request):
+            return JsonResponse({"status": started.status})
+        messages.info(request, _("You are already connected to %(name)s.") % {"name": started.server.name})
+        return redirect(back_url)
+    if wants_json(request):
+        return _unstored(
+            JsonResponse(
+                {
+                    "status": started.status,
+                    "authorization_url": started.authorization_url,
+                    "flow": str(started.flow_id),
+                }
+            )
+        )
+    context = {
+        **page_context(request, place_in(request.user, started.server.workspace.slug)),
+        "server_name": started.server.name,
+        "destination_host": started.destination_host,
+        "scopes": started.scopes,
+        "authorization_url": started.authorization_url,
+        "flow_id": str(started.flow_id),
+        "back_url": back_url,
+    }
+    response = render(request, "mcp_oauth/leaving.html", context)
+    # A page that leaves by itself, not a redirect: CSP's form-action would stop a form's redirect to another
+    # origin, and the person sees where they are going.
+    response["Refresh"] = f"1; url={started.authorization_url}"
+    return _unstored(response)
+
+
+@require_safe
+@sensitive_variables("parameters")
+def callback(request: HttpRequest) -> HttpResponse:
+    """Finish a flow and say how it ended; the page works in a popup, in a tab, and without script."""
+    parameters = {name: request.GET.getlist(name) for name in request.GET}
+    flow = _own_flow(request, parameters)
+    server = flow.server if flow is not None else None
+    error: McpOAuthError | None = None
+    try:
+        if request.method == "HEAD":
+            raise CallbackRefused(_("This address answers a browser only."), reason="malformed")
+        if not request.user.is_authenticated:
+            raise NotSignedIn(
+                _("You were signed out while you were away, so nothing was connected."),
+                next_step=_("Sign in and start again from the connections page."),
+            )
+        connected = connections.finish_authorization(
+            request.user, browser=browser_secret(request, create=False), parameters=parameters
+        )
+        server = connected.server
+    except McpOAuthError as failure:
+        error = failure
+    context = {
+        **page_context(request, None),
+        "outcome": "connected" if error is None else "refused",
+        "title": _("You are connected") if error is None else _("Not connected"),
+        "message": (
+            error.user_message
+            if error is not None
+            else _("%(name)s now works with your own account.") % {"name": server.name if server else ""}
+        ),
+        "next_step": error.next_step if error is not None else "",
+        "code": error.code if error is not None else "",
+        "server_name": server.name if server is not None else "",
+        "server_id": str(server.pk) if server is not None else "",
+        "flow_id": str(flow.pk) if flow is not None else "",
+        "back_url": _settings_url(server) if server is not None else reverse("mcp_oauth:home"),
+    }
+    response = render(request, "mcp_oauth/callback.html", context, status=error.http_status if error else 200)
+    # The callback answers a person; a gateway's status would invite proxies to try again.
+    if response.status_code >= 500:
+        response.status_code = 400
+    return _unstored(response)
+
+
+@require_POST
+@person_required
+def cancel(request: SignedInRequest) -> HttpResponse:
+    """Close one of the person's own open flows."""
+    cancelled = flows.cancel_flow(request.POST.get("flow", ""), request.user)
+    if wants_json(request):
+        return JsonResponse({"status": "cancelled" if cancelled else "not_open"})
+    return redirect("mcp_oauth:home")
+
+
+@require_POST
+@person_required
+def decline(request: SignedInRequest) -> HttpResponse:
+    """Stop offering the additional access a tool asked for."""
+    server = connections.decline_step_up(_named_server(request), request.user)
+    if wants_json(request):
+        return JsonResponse({"status": "declined"})
+    return redirect(_settings_url(server))
+
+
+@require_POST
+@person_required
+def disconnect(request: SignedInRequest) -> HttpResponse:
+    """End the person's grant at a server."""
+    ended = connections.disconnect(_named_server(request), request.user)
+    if wants_json(request):
+        return JsonResponse({"status": "disconnected", "revoked": ended.revoked})
+    if not ended.existed:
+        text = _("You were not connected to %(name)s.")
+    elif ended.revoked:
+        text = _("Disconnected from %(name)s; the provider confirmed that the access is revoked.")
+    elif ended.revoked is None:
+        text = _("Disconnected from %(name)s. The provider offers no revocation; the access ends there by itself.")
+    else:
+        text = _("Disconnected from %(name)s. The provider did not confirm it; remove the access there as well.")
+    messages.success(request, text % {"name": ended.server.name})
+    return redirect(_settings_url(ended.server))
+
+
+@require_safe
+def client_metadata(request: HttpRequest) -> HttpResponse:
+    """Publish who this application is, for authorization servers that accept client ID metadata documents."""
+    document = client_metadata_document(
+        client_id_url=client_metadata_url(),
+        client_name=settings.CLIENT_NAME,
+        redirect_uri=redirect_uri(),
+        client_uri=settings.public_url,
+    )
+    response = JsonResponse(document)
+    response["Cache-Control"] = f"public, max-age={_CLIENT_METADATA_SECONDS}"
+    return response
+
+
+def _named_server(request: SignedInRequest) -> str:
+    named = request.POST.get("server", "")
+    # PostgreSQL refuses to look for a text with a NUL in it.
+    if not named or "\x00" in named:
+        raise NotFound(_("The request names no server."))
+    return named
+
+
+def _own_flow(request: HttpRequest, parameters: dict[str, list[str]]) -> AuthorizationFlow | None:
+    """Return the flow a response names, if it is this person's; others learn nothing of it."""
+    try:
+        flow = flows.find_flow(parameters)
+    except CallbackRefused:
+        return None
+    return flow if flow.user_id == request.user.pk else None
+
+
+def _settings_url(server: McpServer) -> str:
+    return reverse("mcp_oauth:settings", kwargs={"slug": server.workspace.slug}) + f"#server-{server.pk}"
+
+
+def _unstored(response: HttpResponse) -> HttpResponse:
+    """Keep a response that carries a state or code out of caches and Referer headers."""
+    response["Cache-Control"] = "no-store"
+    response["Referrer-Policy"] = "no-referrer"
+    return response

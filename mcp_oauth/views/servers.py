@@ -1,0 +1,279 @@
+"""Pages about one server: its tools, running one, changing it, and what the probe saw."""
+
+from __future__ import annotations
+
+import json
+import time
+import uuid
+from typing import Any
+
+from django.contrib import messages
+from django.http import HttpResponse, JsonResponse
+from django.shortcuts import redirect, render
+from django.urls import reverse
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
+from django.views.decorators.debug import sensitive_post_parameters
+from django.views.decorators.http import require_http_methods, require_POST, require_safe
+
+from mcp_oauth.exceptions import AuthorizationRequired, InsufficientScope, InvalidRequest, McpOAuthError, NotFound
+from mcp_oauth.forms import ServerForm
+from mcp_oauth.models import McpServer, McpServerOAuth
+from mcp_oauth.services import catalog, servers
+from mcp_oauth.services.calls import call_tool
+from mcp_oauth.services.catalog import list_tools
+from mcp_oauth.services.registrations import redirect_uri
+from mcp_oauth.services.workspaces import Place, place_in, require_admin
+from mcp_oauth.sessions.results import ToolDescription
+from mcp_oauth.views.access import SignedInRequest, page_context, person_required, place_and_server, wants_json
+from mcp_oauth.views.cards import card_for
+from mcp_oauth.views.tools import ErrorView, result_view, tool_view
+
+# What the person mends by going to the authorization server; the button is offered right where it happens.
+_MENDED_BY_THE_PERSON = (AuthorizationRequired, InsufficientScope)
+_TONES = {"ok": "ok", "challenge": "ok", "absent": "idle", "refused": "bad", "error": "bad"}
+
+
+@require_safe
+@person_required
+def server(request: SignedInRequest, slug: str, server_id: uuid.UUID) -> HttpResponse:
+    """Show a server's tools; when it cannot be asked, the last known ones and why."""
+    place, shown = place_and_server(request, slug, server_id)
+    error: McpOAuthError | None = None
+    try:
+        listing: catalog.Catalogue | None = list_tools(shown, request.user)
+    except McpOAuthError as failure:
+        error, listing = failure, catalog.last_known(shown, request.user)
+    _read_again(shown)
+    run_url = _url("run", place, shown)
+    query = request.GET.get("q", "").strip()[:200]
+    context = {
+        **page_context(request, place),
+        "card": card_for(place, request.user, shown),
+        "tools": [tool_view(tool, run_url) for tool in listing or () if _matches(tool, query)],
+        "truncated": listing is not None and listing.truncated,
+        "listing_error": ErrorView.of(error) if error else None,
+        "reauth": isinstance(error, _MENDED_BY_THE_PERSON),
+        "query": query,
+        "back_url": reverse("mcp_oauth:settings", kwargs={"slug": slug}),
+    }
+    return _private(render(request, "mcp_oauth/server.html", context))
+
+
+@sensitive_post_parameters("arguments")
+@require_http_methods(["GET", "HEAD", "POST"])
+@person_required
+def run(request: SignedInRequest, slug: str, server_id: uuid.UUID) -> HttpResponse:
+    """Run a tool with JSON arguments and show the result; what was typed is kept whatever happens."""
+    place, shown = place_and_server(request, slug, server_id)
+    name = request.GET.get("tool", "")
+    arguments = request.POST.get("arguments", "")
+    error: McpOAuthError | None = None
+    result = None
+    if request.method == "POST":
+        started = time.perf_counter()
+        try:
+            answer = call_tool(shown, request.user, name, _arguments(arguments))
+            result = result_view(answer, round((time.perf_counter() - started) * 1000))
+        except McpOAuthError as failure:
+            error = failure
+    listing = catalog.last_known(shown, request.user)
+    tool = listing.find(name) if listing is not None else None
+    view = tool_view(tool, _url("run", place, shown)) if tool is not None else None
+    _read_again(shown)
+    context = {
+        **page_context(request, place),
+        "card": card_for(place, request.user, shown),
+        "tool": view,
+        "tool_name": name,
+        "run_url": request.get_full_path(),
+        "arguments": arguments or (view.example_arguments if view and request.method != "POST" else ""),
+        "error": ErrorView.of(error) if error else None,
+        "reauth": isinstance(error, _MENDED_BY_THE_PERSON),
+        "result": result,
+        "back_url": _url("server", place, shown),
+    }
+    return _private(render(request, "mcp_oauth/run.html", context, status=error.http_status if error else 200))
+
+
+@sensitive_post_parameters("headers", "client_secret")
+@require_http_methods(["GET", "HEAD", "POST"])
+@person_required
+def add(request: SignedInRequest, slug: str) -> HttpResponse:
+    """Add a server after asking it what it is."""
+    place = place_in(request.user, slug)
+    require_admin(place)
+    form = ServerForm(request.POST) if request.method == "POST" else ServerForm()
+    if request.method == "POST" and form.is_valid():
+        try:
+            added = servers.add_server(place.workspace, form.wanted())
+        except McpOAuthError as error:
+            form.add_typed_error(error)
+        else:
+            messages.success(request, f"{added.name}: {added.probe_verdict}")
+            return redirect(_settings_url(place) + f"#server-{added.pk}")
+    return _form_page(request, place, form, None)
+
+
+@sensitive_post_parameters("headers", "client_secret")
+@require_http_methods(["GET", "HEAD", "POST"])
+@person_required
+def edit(request: SignedInRequest, slug: str, server_id: uuid.UUID) -> HttpResponse:
+    """Change a server; what the change ends was said on the form."""
+    place, changed = place_and_server(request, slug, server_id)
+    require_admin(place)
+    form = ServerForm(request.POST, server=changed) if request.method == "POST" else ServerForm(server=changed)
+    if request.method == "POST" and form.is_valid():
+        generation, stored = changed.generation, _stored_secrets(changed)
+        try:
+            servers.update_server(changed, form.wanted())
+        except McpOAuthError as error:
+            _read_again(changed)
+            form.add_typed_error(error)
+        else:
+            text = _("%(name)s is saved.") % {"name": changed.name}
+            if changed.generation != generation:
+                text += " " + _("People have to connect to it again.")
+            if stored - _stored_secrets(changed) - form.cleared():
+                text += " " + _("A stored secret belonged to the old settings and was removed; enter it again.")
+            messages.success(request, text)
+            return redirect(_settings_url(place) + f"#server-{changed.pk}")
+    return _form_page(request, place, form, changed)
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+@person_required
+def delete(request: SignedInRequest, slug: str, server_id: uuid.UUID) -> HttpResponse:
+    """Remove a server after saying what ends with it."""
+    place, gone = place_and_server(request, slug, server_id)
+    require_admin(place)
+    if request.method == "POST":
+        name = gone.name
+        servers.delete_server(gone)
+        messages.success(request, _("%(name)s is removed.") % {"name": name})
+        return redirect(_settings_url(place))
+    context = {
+        **page_context(request, place),
+        "card": card_for(place, request.user, gone),
+        "grant_count": McpServerOAuth.objects.filter(server=gone).count(),
+        "back_url": _settings_url(place),
+    }
+    return _private(render(request, "mcp_oauth/server_delete.html", context))
+
+
+@require_POST
+@person_required
+def refresh(request: SignedInRequest, slug: str, server_id: uuid.UUID) -> HttpResponse:
+    """Ask the server again: for its tools if the person may, and with ``probe`` for what it is."""
+    place, asked = place_and_server(request, slug, server_id)
+    if request.POST.get("probe"):
+        report = servers.probe_again(asked, keep_auth_mode=not place.is_admin)
+        (messages.success if report.auth_mode else messages.error)(request, f"{asked.name}: {report.verdict}")
+        return redirect(_url("diagnose", place, asked))
+    try:
+        count = len(list_tools(asked, request.user, refresh=True))
+    except McpOAuthError as error:
+        if wants_json(request):
+            raise
+        messages.error(request, f"{error.user_message} {error.next_step}".strip())
+    else:
+        if wants_json(request):
+            return JsonResponse({"tool_count": count})
+        text = ngettext("%(name)s offers %(count)d tool.", "%(name)s offers %(count)d tools.", count)
+        messages.success(request, text % {"name": asked.name, "count": count})
+    return redirect(_settings_url(place) + f"#server-{asked.pk}")
+
+
+@require_safe
+@person_required
+def diagnose(request: SignedInRequest, slug: str, server_id: uuid.UUID) -> HttpResponse:
+    """Show what the last probe asked and what came back."""
+    place, shown = place_and_server(request, slug, server_id)
+    context = {
+        **page_context(request, place),
+        "card": card_for(place, request.user, shown),
+        "verdict": shown.probe_verdict,
+        "steps": _steps(shown),
+        "probed_at": shown.probed_at,
+        "back_url": _settings_url(place),
+    }
+    return _private(render(request, "mcp_oauth/diagnose.html", context))
+
+
+def _matches(tool: ToolDescription, query: str) -> bool:
+    return query.casefold() in f"{tool.name} {tool.title} {tool.description}".casefold()
+
+
+def _arguments(text: str) -> dict[str, Any]:
+    """Read the arguments a person typed.
+
+    Raises:
+        InvalidRequest: they are not a JSON object; the message says where they break.
+    """
+    if not text.strip():
+        return {}
+    try:
+        value = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise InvalidRequest(
+            _("The arguments are not valid JSON: line %(line)d, column %(column)d.")
+            % {"line": error.lineno, "column": error.colno}
+        ) from error
+    except ValueError as error:  # a number of more digits than Python reads
+        raise InvalidRequest(_("The arguments are not valid JSON: a number in them is too long.")) from error
+    except RecursionError as error:
+        raise InvalidRequest(_("The arguments are nested too deeply.")) from error
+    if not isinstance(value, dict):
+        raise InvalidRequest(_('The arguments must be a JSON object, for example {"title": "Hello"}.'))
+    return value
+
+
+def _stored_secrets(server: McpServer) -> set[str]:
+    """Return which secrets a server has, without opening them."""
+    row = McpServer.objects.filter(pk=server.pk).values("headers", "client_secret").first()
+    return {name for name, sealed in row.items() if sealed} if row is not None else set()
+
+
+def _form_page(request: SignedInRequest, place: Place, form: ServerForm, server: McpServer | None) -> HttpResponse:
+    stored = _stored_secrets(server) if server is not None else set()
+    context = {
+        **page_context(request, place),
+        "form": form,
+        "server": server,
+        "redirect_uri": redirect_uri(),
+        "has_headers": "headers" in stored,
+        "has_client_secret": "client_secret" in stored,
+        "probe_steps": _steps(server) if server is not None else [],
+        "back_url": _settings_url(place),
+    }
+    return _private(render(request, "mcp_oauth/server_form.html", context, status=400 if form.errors else 200))
+
+
+def _steps(server: McpServer) -> list[dict[str, Any]]:
+    """Return what the last probe saw, each step with its colour."""
+    return [{**step, "tone": _TONES.get(str(step.get("verdict")), "idle")} for step in server.probe_evidence()]
+
+
+def _read_again(server: McpServer) -> None:
+    """Read what asking the server changed.
+
+    Raises:
+        NotFound: it was deleted meanwhile.
+    """
+    try:
+        server.refresh_from_db()
+    except McpServer.DoesNotExist as error:
+        raise NotFound(_("There is no server of that name for you.")) from error
+
+
+def _settings_url(place: Place) -> str:
+    return reverse("mcp_oauth:settings", kwargs={"slug": place.workspace.slug})
+
+
+def _url(name: str, place: Place, server: McpServer) -> str:
+    return reverse(f"mcp_oauth:{name}", kwargs={"slug": place.workspace.slug, "server_id": server.pk})
+
+
+def _private(response: HttpResponse) -> HttpResponse:
+    response["Cache-Control"] = "no-store"
+    return response

@@ -1,0 +1,200 @@
+"""Tools and their results as the pages show them; everything in here was said by a server and is untrusted."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote
+
+from django.utils.text import slugify
+from django.utils.translation import gettext as _
+
+from mcp_oauth.exceptions import McpOAuthError
+from mcp_oauth.sessions.results import ToolDescription, ToolResult
+
+# A page stays readable; the whole schema is shown as JSON beside it.
+_MAX_PARAMETERS = 100
+_MAX_TEXT = 2000
+_MAX_RESULT_TEXT = 200_000
+
+
+@dataclass(frozen=True)
+class Badge:
+    """A hint the server gives about a tool; it may warn, it never permits."""
+
+    text: str
+    tone: str
+    explanation: str
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One top-level property of a tool's input."""
+
+    name: str
+    type: str
+    required: bool
+    description: str
+    default: str
+    choices: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class ToolView:
+    """One tool."""
+
+    name: str
+    title: str
+    description: str
+    badges: tuple[Badge, ...]
+    parameters: tuple[Parameter, ...]
+    raw_schema: str
+    run_url: str
+    example_arguments: str
+    anchor: str
+
+
+@dataclass(frozen=True)
+class OtherContent:
+    """A content block that is not text."""
+
+    kind: str
+    summary: str
+
+
+@dataclass(frozen=True)
+class ResultView:
+    """What a tool returned."""
+
+    is_error: bool
+    text_blocks: tuple[str, ...]
+    structured: str
+    other: tuple[OtherContent, ...]
+    duration_ms: int
+
+
+@dataclass(frozen=True)
+class ErrorView:
+    """A typed error in words."""
+
+    code: str
+    message: str
+    next_step: str
+    document: str
+
+    @classmethod
+    def of(cls, error: McpOAuthError) -> ErrorView:
+        """Return what a page may say of an error."""
+        return cls(error.code, error.user_message, error.next_step, error.document)
+
+
+def tool_view(tool: ToolDescription, run_url: str) -> ToolView:
+    """Return a tool as the pages show it; a schema that is not what it should be shows as no parameters."""
+    schema: dict[str, Any] = tool.input_schema if isinstance(tool.input_schema, dict) else {}
+    properties = schema.get("properties")
+    required = schema.get("required")
+    names = {name for name in required if isinstance(name, str)} if isinstance(required, list) else set()
+    parameters = tuple(
+        _parameter(name, value if isinstance(value, dict) else {}, name in names)
+        for name, value in list(properties.items() if isinstance(properties, dict) else ())[:_MAX_PARAMETERS]
+    )
+    return ToolView(
+        name=tool.name,
+        title=tool.title or "",
+        description=(tool.description or "")[:_MAX_TEXT],
+        badges=_badges(tool.annotations if isinstance(tool.annotations, dict) else {}),
+        parameters=parameters,
+        raw_schema=_pretty(schema)[:20_000],
+        run_url=f"{run_url}?tool={quote(tool.name, safe='')}",
+        example_arguments=_pretty({p.name: _example(p, properties) for p in parameters if p.required}),
+        anchor=f"tool-{slugify(tool.name)}" if slugify(tool.name) else "tool",
+    )
+
+
+def result_view(result: ToolResult, duration_ms: int) -> ResultView:
+    """Return a result as the pages show it."""
+    texts: list[str] = []
+    other: list[OtherContent] = []
+    for block in result.content:
+        kind = str(block.get("type", "?"))
+        if kind == "text":
+            texts.append(str(block.get("text", ""))[:_MAX_RESULT_TEXT])
+        else:
+            other.append(OtherContent(kind[:40], _summary(block)))
+    structured = result.structured_content
+    return ResultView(
+        result.is_error,
+        tuple(texts),
+        "" if structured is None else _pretty(structured)[:_MAX_RESULT_TEXT],
+        tuple(other),
+        duration_ms,
+    )
+
+
+def _parameter(name: str, value: dict[str, Any], required: bool) -> Parameter:
+    choices = value.get("enum")
+    return Parameter(
+        name=str(name)[:200],
+        type=_type(value),
+        required=required,
+        description=str(value.get("description", ""))[:_MAX_TEXT],
+        default=_compact(value["default"]) if "default" in value else "",
+        choices=tuple(_compact(choice) for choice in choices[:50]) if isinstance(choices, list) else (),
+    )
+
+
+def _type(value: dict[str, Any]) -> str:
+    kind = value.get("type")
+    if isinstance(kind, list):
+        return _(" or ").join(str(item) for item in kind[:5])
+    if kind == "array" and isinstance(value.get("items"), dict):
+        return _("list of %(type)s") % {"type": _type(value["items"])}
+    if isinstance(kind, str):
+        return kind[:40]
+    if isinstance(value.get("anyOf"), list):
+        return _(" or ").join(_type(item) for item in value["anyOf"][:5] if isinstance(item, dict))
+    return "enum" if "enum" in value else _("any")
+
+
+def _example(parameter: Parameter, properties: Any) -> Any:
+    """Return a value of the right shape to start from."""
+    schema = properties.get(parameter.name) if isinstance(properties, dict) else None
+    if isinstance(schema, dict):
+        if "default" in schema:
+            return schema["default"]
+        if isinstance(schema.get("enum"), list) and schema["enum"]:
+            return schema["enum"][0]
+    shapes: dict[str, Any] = {"integer": 0, "number": 0, "boolean": False, "object": {}, "string": ""}
+    return [] if isinstance(schema, dict) and schema.get("type") == "array" else shapes.get(parameter.type, "")
+
+
+def _badges(annotations: dict[str, Any]) -> tuple[Badge, ...]:
+    badges = []
+    if annotations.get("readOnlyHint") is True:
+        badges.append(Badge(_("reads"), "idle", _("The server says that this tool changes nothing.")))
+    elif annotations.get("destructiveHint") is True:
+        badges.append(Badge(_("destroys"), "bad", _("The server says that this tool can delete or overwrite.")))
+    elif annotations.get("readOnlyHint") is False:
+        badges.append(Badge(_("writes"), "warn", _("The server says that this tool changes something.")))
+    if annotations.get("openWorldHint") is True:
+        badges.append(Badge(_("outside"), "idle", _("The server says that this tool reaches other systems.")))
+    return tuple(badges)
+
+
+def _summary(block: dict[str, Any]) -> str:
+    if block.get("type") in {"image", "audio"}:
+        data = block.get("data")
+        size = len(data) * 3 // 4 if isinstance(data, str) else 0
+        return _("%(type)s, about %(size)d bytes") % {"type": str(block.get("mimeType", "?"))[:60], "size": size}
+    resource = block.get("resource")
+    uri = block.get("uri") or (resource.get("uri") if isinstance(resource, dict) else None)
+    return str(uri)[:500] if uri else _compact(block)[:500]
+
+
+def _pretty(value: Any) -> str:
+    return json.dumps(value, indent=2, ensure_ascii=False, default=str)
+
+
+def _compact(value: Any) -> str:
+    return value[:200] if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)[:200]

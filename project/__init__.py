@@ -1,0 +1,1 @@
+"""The project that serves the application: settings, addresses, entry points and security headers."""

@@ -1,0 +1,3 @@
+"""What the demonstration's MCP servers can do; one module per server."""
+
+from __future__ import annotations

@@ -1,0 +1,74 @@
+"""Whatever way a grant goes, the provider is told: no living token is left behind."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import User
+from django.db import connection, transaction
+
+from mcp_oauth.models import McpServer, McpServerOAuth, Membership, Workspace
+from tests.people import browser_of, connect, member, new_server, new_workspace
+from tests.servers import AuthorizationServerOptions, ProtectedServer
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+WAYS: dict[str, Callable[[McpServerOAuth], Any]] = {
+    "the membership is removed": lambda grant: Membership.objects.all().delete(),
+    "the person is deleted": lambda grant: User.objects.all().delete(),
+    "the server is deleted": lambda grant: McpServer.objects.filter(pk=grant.server_id).delete(),
+    "the workspace is deleted": lambda grant: Workspace.objects.all().delete(),
+    "the row is deleted": lambda grant: grant.delete(),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_the_provider_is_told_when(
+    way: str, protected_mcp_server: Callable[..., ProtectedServer], person: Callable[..., Any]
+) -> None:
+    peer = protected_mcp_server(as_options=AuthorizationServerOptions(cimd=False))
+    workspace = new_workspace()
+    user = member(workspace)
+    grant = connect(browser_of(user), new_server(workspace, peer.url), person("ada"))
+    token = grant.access_token or ""
+
+    WAYS[way](grant)
+
+    hints = [request.form["token_type_hint"] for request in peer.authorization_server.requests_to("/revoke")]
+    assert hints == ["refresh_token", "access_token"]
+    assert peer.authorization_server.introspect(token) is None
+    assert not McpServerOAuth.objects.exists()
+
+
+def test_nothing_is_told_when_the_deletion_is_taken_back(
+    protected_mcp_server: Callable[..., ProtectedServer], person: Callable[..., Any]
+) -> None:
+    peer = protected_mcp_server(as_options=AuthorizationServerOptions(cimd=False))
+    workspace = new_workspace()
+    user = member(workspace)
+    connect(browser_of(user), new_server(workspace, peer.url), person("ada"))
+
+    with transaction.atomic():
+        workspace.delete()
+        assert peer.authorization_server.requests_to("/revoke") == []
+        transaction.set_rollback(True)
+
+    assert not connection.in_atomic_block
+    assert peer.authorization_server.requests_to("/revoke") == []
+    assert McpServerOAuth.objects.count() == 1
+
+
+def test_a_disconnect_tells_it_once(
+    protected_mcp_server: Callable[..., ProtectedServer], person: Callable[..., Any]
+) -> None:
+    peer = protected_mcp_server(as_options=AuthorizationServerOptions(cimd=False))
+    workspace = new_workspace()
+    browser = browser_of(member(workspace))
+    server = new_server(workspace, peer.url)
+    connect(browser, server, person("ada"))
+
+    browser.post("/mcp/oauth/disconnect/", {"server": str(server.pk)})
+
+    assert len(peer.authorization_server.requests_to("/revoke")) == 2

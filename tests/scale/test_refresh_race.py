@@ -1,0 +1,359 @@
+"""Grants and flows shared by several processes: one refresh for all of them, and no process that takes others down.
+
+Each process is one of a deployment: its own interpreter, connections and event loop, with the test's database. They
+run on whichever database the run uses.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, quote, urlsplit
+
+import pytest
+from django.contrib.auth.models import User
+from django.db import connection
+from django.utils import timezone
+
+from mcp_oauth.models import AuthorizationFlow, McpServer, McpServerOAuth
+from tests.people import browser_of, connect, member, new_server, new_workspace
+from tests.servers import AuthorizationServerOptions, Fault, Person, ProtectedServer, RecordedRequest, json_fault
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+ROOT = Path(__file__).resolve().parents[2]
+# Django first: this very module needs its models.
+PROGRAM = "import django; django.setup(); from tests.scale.test_refresh_race import obey; obey()"
+# Far beyond what any of it takes; a process that hangs fails its test instead of the whole run.
+PATIENCE = 60.0
+
+
+# What runs in the other processes.
+
+
+def obey() -> None:
+    """Carry out one command per line of standard input, each a JSON object; answer each with one line."""
+    from django.conf import settings
+    from django.test.utils import override_settings
+
+    given = json.loads(os.environ["MCP_OAUTH_TEST_SETTINGS"])
+    with override_settings(MCP_OAUTH={**settings.MCP_OAUTH, **given}):
+        for line in sys.stdin:
+            command = json.loads(line)
+            name = command.pop("do")
+            print(json.dumps(COMMANDS[name](**command)), flush=True)
+
+
+def _ready() -> bool:
+    return True
+
+
+def _call(server: str, user: int, threads: int) -> list[str]:
+    """Run a tool from many threads at once; returns each one's answer or error code."""
+    from mcp_oauth import call_tool
+    from mcp_oauth.exceptions import McpOAuthError
+
+    person = User.objects.get(pk=user)
+    together = threading.Barrier(threads)
+
+    def call() -> str:
+        try:
+            together.wait(PATIENCE)
+            return call_tool(server, person, "whoami").text
+        except McpOAuthError as error:
+            return f"{error.code} {getattr(error, 'reason', '')}".strip()
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(threads) as pool:
+        return [future.result(PATIENCE) for future in [pool.submit(call) for _ in range(threads)]]
+
+
+def _start(server: str, user: int, browser: str) -> str:
+    from mcp_oauth.services.connections import start_authorization
+
+    return start_authorization(server, User.objects.get(pk=user), browser=browser).authorization_url
+
+
+def _finish(user: int, browser: str, answer: str) -> str:
+    from mcp_oauth.exceptions import McpOAuthError
+    from mcp_oauth.services.connections import finish_authorization
+
+    try:
+        finish_authorization(User.objects.get(pk=user), browser=browser, parameters=parse_qs(urlsplit(answer).query))
+    except McpOAuthError as error:
+        return f"{error.code} {getattr(error, 'reason', '')}".strip()
+    return "connected"
+
+
+COMMANDS: dict[str, Callable[..., Any]] = {"ready": _ready, "call": _call, "start": _start, "finish": _finish}
+
+
+# The other processes, seen from here.
+
+
+@dataclass(frozen=True)
+class Worker:
+    """Another process of the deployment."""
+
+    process: subprocess.Popen[str]
+
+    def order(self, do: str, **arguments: Any) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.write(json.dumps({"do": do, **arguments}) + "\n")
+        self.process.stdin.flush()
+
+    def answer(self) -> Any:
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        assert line, f"the process ended with {self.process.wait(PATIENCE)}"
+        return json.loads(line)
+
+    def ask(self, do: str, **arguments: Any) -> Any:
+        self.order(do, **arguments)
+        return self.answer()
+
+    def kill(self) -> None:
+        """End it as the kernel does when memory runs out: nothing of it gets to clean up."""
+        self.process.kill()
+        self.process.wait(PATIENCE)
+
+
+def database_url() -> str:
+    """Return the URL of the database this test runs on."""
+    used = connection.settings_dict
+    if connection.vendor == "sqlite":
+        return f"sqlite:///{used['NAME']}"
+    place = f"{used['HOST']}:{used['PORT']}" if used["PORT"] else used["HOST"]
+    password = f":{quote(used['PASSWORD'], safe='')}" if used["PASSWORD"] else ""
+    return f"postgres://{quote(used['USER'], safe='')}{password}@{place}/{used['NAME']}"
+
+
+@contextmanager
+def running_worker(settings: Mapping[str, Any]) -> Iterator[Worker]:
+    """Run another process; ``settings`` are further ``MCP_OAUTH`` settings."""
+    environment = {
+        **os.environ,
+        "DJANGO_SETTINGS_MODULE": "tests.settings",
+        "DATABASE_URL": database_url(),
+        "MCP_OAUTH_TEST_SETTINGS": json.dumps(settings),
+    }
+    process = subprocess.Popen(
+        [sys.executable, "-c", PROGRAM],
+        cwd=ROOT,
+        env=environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    # A process that hangs is killed, so that whoever waits for its answer goes on.
+    watchdog = threading.Timer(PATIENCE, process.kill)
+    watchdog.start()
+    try:
+        yield Worker(process)
+    finally:
+        watchdog.cancel()
+        with suppress(BrokenPipeError):
+            assert process.stdin is not None
+            process.stdin.close()
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait(10)
+        assert process.stdout is not None
+        process.stdout.close()
+
+
+@pytest.fixture
+def workers() -> Iterator[Callable[..., list[Worker]]]:
+    """Start processes that are ready for orders: ``workers(2, REFRESH_LEASE_SECONDS=1)``."""
+    with ExitStack() as stack:
+
+        def start(count: int, **settings: Any) -> list[Worker]:
+            started = [stack.enter_context(running_worker(settings)) for _ in range(count)]
+            for worker in started:
+                worker.order("ready")
+            assert all(worker.answer() is True for worker in started)
+            return started
+
+        yield start
+
+
+@dataclass(frozen=True)
+class Account:
+    """A connected account, shared by every process."""
+
+    peer: ProtectedServer
+    user: User
+    server: McpServer
+    person: Person
+
+    @property
+    def grant(self) -> McpServerOAuth:
+        return McpServerOAuth.objects.get(server_id=self.server.pk)
+
+    @property
+    def refreshes(self) -> list[RecordedRequest]:
+        found = self.peer.authorization_server.requests_to("/token")
+        return [request for request in found if request.form.get("grant_type") == "refresh_token"]
+
+    @property
+    def who(self) -> dict[str, Any]:
+        return {"server": str(self.server.pk), "user": self.user.pk}
+
+    def end(self) -> None:
+        """Let the access token be over, here and there."""
+        self.peer.authorization_server.expire_access_tokens()
+        McpServerOAuth.objects.update(expires_at=timezone.now() - timedelta(seconds=1))
+
+
+@pytest.fixture
+def account(protected_mcp_server: Callable[..., ProtectedServer], person: Callable[..., Person]) -> Account:
+    """Connect an account at a server whose refresh tokens rotate."""
+    peer = protected_mcp_server(as_options=AuthorizationServerOptions(cimd=False, auto_consent="ada"))
+    workspace = new_workspace()
+    user = member(workspace)
+    server = new_server(workspace, peer.url)
+    opened = Account(peer, user, server, person("ada"))
+    connect(browser_of(user), server, opened.person)
+    return opened
+
+
+@pytest.mark.parametrize("known_to_be_over", [True, False], ids=["expired", "rejected"])
+def test_twenty_callers_in_two_processes_renew_one_token_once(
+    account: Account, workers: Callable[..., list[Worker]], known_to_be_over: bool
+) -> None:
+    pair = workers(2)
+    if known_to_be_over:
+        account.end()
+    else:
+        account.peer.authorization_server.expire_access_tokens()
+
+    for worker in pair:
+        worker.order("call", threads=10, **account.who)
+    answers = [answer for worker in pair for answer in worker.answer()]
+
+    assert answers == ["ada"] * 20
+    assert len(account.refreshes) == 1
+    assert account.grant.is_active
+    assert account.grant.lease_id is None
+    # A second refresh token would mean that one got lost; a used one would have ended the grant.
+    assert [token.used for token in account.peer.authorization_server.refresh_tokens] == [True, False]
+
+
+def test_rounds_of_refreshes_keep_one_chain_of_tokens(account: Account, workers: Callable[..., list[Worker]]) -> None:
+    pair = workers(2)
+    for rounds in range(1, 5):
+        account.end()
+        for worker in pair:
+            worker.order("call", threads=3, **account.who)
+        assert [answer for worker in pair for answer in worker.answer()] == ["ada"] * 6
+        assert len(account.refreshes) == rounds
+
+
+def test_a_flow_started_in_one_process_is_finished_in_another_once(
+    account: Account, workers: Callable[..., list[Worker]]
+) -> None:
+    McpServerOAuth.objects.all().delete()
+    first, second = workers(2)
+    browser = "one browser"
+    address = first.ask("start", browser=browser, **account.who)
+    answer = account.person.authorize(address)
+    account.peer.authorization_server.requests.clear()
+
+    for worker in (first, second):
+        worker.order("finish", user=account.user.pk, browser=browser, answer=answer)
+    outcomes = sorted(worker.answer() for worker in (first, second))
+
+    assert outcomes == ["callback_refused used", "connected"]
+    assert len(account.peer.authorization_server.requests_to("/token")) == 1
+    assert not AuthorizationFlow.objects.filter(consumed_at=None).exists()
+    for worker in (first, second):
+        assert worker.ask("call", threads=1, **account.who) == ["ada"]
+
+
+def test_two_processes_that_connect_the_same_person_at_once_leave_one_grant(
+    account: Account, workers: Callable[..., list[Worker]]
+) -> None:
+    McpServerOAuth.objects.all().delete()
+    pair = workers(2)
+    answers = [account.person.authorize(worker.ask("start", browser="b", **account.who)) for worker in pair]
+
+    for worker, answer in zip(pair, answers, strict=True):
+        worker.order("finish", user=account.user.pk, browser="b", answer=answer)
+
+    assert [worker.answer() for worker in pair] == ["connected", "connected"]
+    assert McpServerOAuth.objects.count() == 1
+    assert pair[0].ask("call", threads=1, **account.who) == ["ada"]
+
+
+def test_others_go_on_after_the_process_that_renews_is_killed(
+    account: Account, workers: Callable[..., list[Worker]]
+) -> None:
+    doomed, other = workers(2, REFRESH_LEASE_SECONDS=1.0, REFRESH_POLL_SECONDS=0.01)
+    asked, dead = threading.Event(), threading.Event()
+
+    async def hang_once(form: Mapping[str, Any]) -> Fault | None:
+        if asked.is_set():
+            return None
+        asked.set()
+        await asyncio.to_thread(dead.wait, PATIENCE)
+        # Nothing was done for the process that died, so its refresh token is still the good one.
+        return json_fault(503, "temporarily_unavailable")
+
+    account.end()
+    account.peer.configure_authorization_server(token_faults=hang_once)
+    doomed.order("call", threads=1, **account.who)
+    assert asked.wait(PATIENCE)
+    held = account.grant
+    assert held.lease_id is not None
+    assert held.lease_expires_at is not None
+    doomed.kill()
+    dead.set()
+
+    assert other.ask("call", threads=5, **account.who) == ["ada"] * 5
+
+    first, second = account.refreshes
+    assert first.form["refresh_token"] == second.form["refresh_token"]
+    # Nobody was quicker than the lease.
+    assert second.at >= held.lease_expires_at.timestamp()
+    assert account.grant.version == held.version + 1
+    assert account.grant.lease_id is None
+
+
+def test_a_lease_of_a_live_process_is_not_broken_by_others(
+    account: Account, workers: Callable[..., list[Worker]]
+) -> None:
+    first, second = workers(2, REFRESH_WAIT_SECONDS=0.1, REFRESH_POLL_SECONDS=0.01)
+    asked, go_on = threading.Event(), threading.Event()
+
+    async def slow(form: Mapping[str, Any]) -> Fault | None:
+        asked.set()
+        await asyncio.to_thread(go_on.wait, PATIENCE)
+        return None
+
+    account.end()
+    account.peer.configure_authorization_server(token_faults=slow)
+    first.order("call", threads=1, **account.who)
+    assert asked.wait(PATIENCE)
+    # The second process finds the lease taken; all it can do is wait, and its patience is short.
+    answers = second.ask("call", threads=5, **account.who)
+    go_on.set()
+
+    assert answers == ["token_endpoint_unavailable"] * 5
+    assert first.answer() == ["ada"]
+    assert len(account.refreshes) == 1
+    assert second.ask("call", threads=5, **account.who) == ["ada"] * 5

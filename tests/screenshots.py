@@ -1,0 +1,363 @@
+"""Takes the pictures of the documentation from a running demonstration: ``python -m tests.screenshots BASE_URL``.
+
+Works in workspaces of its own and removes them again. The servers, the connection and the answers are real; only
+states that take long to arrive, such as an access that ended or two hundred servers, are written into the rows.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Literal
+from urllib.parse import urlsplit
+
+import django
+from playwright.sync_api import Browser, Page, Route, ViewportSize, expect, sync_playwright
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "project.settings")
+# Playwright keeps an event loop in this thread while it runs; the rows are still used by one thread alone.
+os.environ.setdefault("DJANGO_ALLOW_ASYNC_UNSAFE", "1")
+django.setup()
+
+from django.contrib.auth.models import User  # noqa: E402  (models exist once Django is set up)
+from django.utils import timezone  # noqa: E402
+
+from mcp_oauth.models import McpServer, McpServerOAuth, Membership, ToolCatalogue, Workspace  # noqa: E402
+from mcp_oauth.services.servers import add_server, probe_again  # noqa: E402
+from project.demo.content import servers_of_the_demonstration  # noqa: E402
+from tests.availability import CHROMIUM_ARGUMENTS, chromium_path  # noqa: E402
+
+Scheme = Literal["light", "dark"]
+
+FOLDER = Path(__file__).resolve().parent.parent / "docs" / "images"
+PATIENCE_MS = 30_000
+DESKTOP: ViewportSize = {"width": 1180, "height": 760}
+PHONE: ViewportSize = {"width": 390, "height": 760}
+PERSON = "maya"
+
+PRODUCTS = (
+    *("Calendar", "Contracts", "Customer records", "Data warehouse", "Deployments", "Documents", "Error reports"),
+    *("Expenses", "Feature flags", "Forecasts", "Incidents", "Inventory", "Invoices", "Mail", "Meeting rooms"),
+    *("Metrics", "On-call", "Payments", "Recruiting", "Releases", "Reports", "Search", "Support", "Surveys", "Wiki"),
+)
+PLACES = ("Berlin", "Lagos", "Lima", "London", "Oslo", "Pune", "Seoul", "Toronto")
+LONG_NAMES = (
+    (
+        "Electronic laboratory notebooks and reagent inventory of the department of physical chemistry, second floor",
+        "https://electronic-laboratory-notebooks-and-reagent-inventory.physical-chemistry.department.example.org/mcp",
+    ),
+    (
+        "internal_reporting_gateway_for_quarterly_figures_and_forecasts_v2_production_eu_central_1_blue",
+        "https://reporting.example.com/services/quarterly/figures/and/forecasts/production/eu-central-1/v2/mcp",
+    ),
+    ("Übersetzungsdienst für Verträge und Allgemeine Geschäftsbedingungen", "https://übersetzung.example.de/mcp"),
+    ("خدمة الترجمة", "https://translate.example.ae/mcp"),
+    ("A", "https://a.example/mcp"),
+)
+
+
+class Studio:
+    """One signed-in person, photographed in browsers of every kind."""
+
+    def __init__(self, browser: Browser, base_url: str) -> None:
+        self.browser = browser
+        self.base_url = base_url
+        self._session: Any = None
+
+    @contextmanager
+    def page(self, *, phone: bool = False, scheme: Scheme = "light", popups: bool = True) -> Iterator[Page]:
+        """Open a page in a browser profile of its own."""
+        context = self.browser.new_context(
+            viewport=PHONE if phone else DESKTOP,
+            color_scheme=scheme,
+            device_scale_factor=1,
+            storage_state=self._session,
+            reduced_motion="reduce",
+        )
+        context.set_default_timeout(PATIENCE_MS)
+        if not popups:
+            context.add_init_script("window.open = () => null;")
+        try:
+            yield context.new_page()
+        finally:
+            context.close()
+
+    def sign_in(self) -> None:
+        """Sign in through the login page and keep the session for every later picture."""
+        with self.page() as page:
+            page.goto(f"{self.base_url}/accounts/login/")
+            page.get_by_label("Username").fill(PERSON)
+            page.get_by_label("Password").fill(PERSON)
+            self.keep(page, "login")
+            page.get_by_role("button", name="Sign in").click()
+            expect(page.get_by_role("heading", name="Connections")).to_be_visible()
+            self._session = page.context.storage_state()
+
+    def take(self, name: str, path: str, *, phone: bool = False, scheme: Scheme = "light", whole: bool = True) -> None:
+        """Open a path and keep its picture."""
+        with self.page(phone=phone, scheme=scheme) as page:
+            page.goto(f"{self.base_url}{path}")
+            self.keep(page, name, whole=whole)
+
+    def take_everywhere(self, name: str, path: str) -> None:
+        """Take a page on the desktop and on a phone, in light and in dark."""
+        schemes: tuple[Scheme, ...] = ("light", "dark")
+        for scheme in schemes:
+            self.take(f"{name}-desktop-{scheme}", path, scheme=scheme)
+            self.take(f"{name}-phone-{scheme}", path, scheme=scheme, phone=True)
+
+    def keep(self, page: Page, name: str, *, whole: bool = True) -> None:
+        """Write the picture of an open page."""
+        path = FOLDER / f"{name}.png"
+        size = page.viewport_size or DESKTOP
+        if whole:  # a taller window and not a longer picture: what sticks to the window's edges stays at its place
+            height = page.evaluate("document.documentElement.scrollHeight")
+            page.set_viewport_size({"width": size["width"], "height": max(size["height"], height)})
+            page.evaluate("scrollTo(0, 0)")
+        page.screenshot(path=path, caret="hide")
+        page.set_viewport_size(size)
+        print(f"  ✓ {path.name} ({path.stat().st_size // 1024} KB)", flush=True)
+
+
+def acme(studio: Studio, maya: User, port: int) -> None:
+    """Show a workspace from its first day: empty, four servers, connecting, using, and what goes wrong."""
+    workspace = _workspace("acme-research", "Acme Research", maya)
+    home = f"/workspaces/{workspace.slug}/mcp/"
+    studio.sign_in()
+    studio.take_everywhere("settings-empty", home)
+    wanted = servers_of_the_demonstration(port)
+    with studio.page() as page:
+        page.goto(f"{studio.base_url}{home}add/")
+        page.get_by_label("Address").fill(wanted[0].url)
+        page.get_by_label("Name", exact=True).fill(wanted[0].name)
+        studio.keep(page, "add-form")
+        page.get_by_label("Address").fill("http://tracker.example.com/mcp")
+        page.get_by_role("button", name="Add server").click()
+        expect(page.get_by_role("alert")).to_be_visible()
+        studio.keep(page, "add-form-error")
+
+    tracker, notes, board, clock = (add_server(workspace, settings) for settings in wanted)
+    _connect(studio, home, tracker, notes)
+    for server in (board, clock):
+        with studio.page() as page:  # lists the tools
+            page.goto(f"{studio.base_url}{home}{server.pk}/")
+    studio.take_everywhere("settings-four-servers", home)
+    studio.take("server-page", f"{home}{tracker.pk}/#tool-list_issues")
+    studio.take("server-page-phone", f"{home}{tracker.pk}/#tool-list_issues", phone=True)
+    _run(studio, f"{home}{tracker.pk}/")
+    _want_more(studio, home, tracker)
+    probe_again(tracker)
+    studio.take("diagnose", f"{home}{tracker.pk}/diagnose/")
+    studio.take("edit-form", f"{home}{notes.pk}/edit/")
+    studio.take("delete", f"{home}{tracker.pk}/delete/")
+
+    now = timezone.now()
+    McpServerOAuth.objects.filter(server=tracker).update(
+        state=McpServerOAuth.State.NEEDS_REAUTHORIZATION, reason="refused", reason_at=now - timedelta(minutes=12)
+    )
+    McpServer.objects.filter(pk=board.pk).update(
+        reachable=False,
+        contact_error=f"{board.url} cannot be reached: the connection failed.",
+        contacted_at=now - timedelta(minutes=4),
+    )
+    McpServer.objects.filter(pk=tracker.pk).update(contacted_at=now - timedelta(minutes=12))
+    ToolCatalogue.objects.filter(server__in=[tracker, board]).update(fetched_at=now - timedelta(minutes=50))
+    with studio.page() as page:  # leaves one flow open
+        page.goto(f"{studio.base_url}{home}")
+        with page.expect_popup():
+            page.locator(f"#connect-{notes.pk}").click()
+        expect(page.locator(f"#cancel-{notes.pk}")).to_be_visible()
+    studio.take_everywhere("settings-needs-reconnecting", home)
+    studio.take("server-needs-reconnecting", f"{home}{tracker.pk}/")
+
+    McpServer.objects.filter(pk=board.pk).update(url=f"http://127.0.0.1:{port + 90}/mcp")
+    ToolCatalogue.objects.filter(server=board).update(fetched_at=now - timedelta(minutes=50))
+    studio.take("server-unreachable", f"{home}{board.pk}/")
+
+
+def _connect(studio: Studio, home: str, tracker: McpServer, notes: McpServer) -> None:
+    """Connect the tracker in a tab, seeing every page on the way, and refuse the notes."""
+    with studio.page(popups=False) as page:
+        page.goto(f"{studio.base_url}{home}")
+        origin = "{0.scheme}://{0.netloc}".format(urlsplit(tracker.url))
+        onward: list[str] = []
+
+        def hold(route: Route) -> None:
+            onward.append(route.request.url)
+            route.abort()
+
+        page.route(f"{origin}/**", hold)
+        page.locator(f"#connect-{tracker.pk}").click()
+        expect(page.get_by_role("link", name="Continue")).to_be_visible()
+        destination = page.get_by_role("link", name="Continue").get_attribute("href")
+        studio.keep(page, "leaving")
+        page.unroute(f"{origin}/**")
+        page.goto(destination or "")
+        page.get_by_label("User name").fill("ada")
+        page.get_by_label("Password").fill("ada")
+        studio.keep(page, "peer-sign-in")
+        page.get_by_role("button", name="Sign in").click()
+        expect(page.get_by_role("button", name="Allow", exact=True)).to_be_visible()
+        studio.keep(page, "consent")
+        page.get_by_role("button", name="Allow", exact=True).click()
+        expect(page.get_by_role("heading", name="You are connected")).to_be_visible()
+        studio.keep(page, "callback-connected")
+        page.get_by_role("link", name="Back to connections").click()
+        expect(page.locator(f"#server-{tracker.pk}")).to_contain_text(re.compile(r"\d+ tools"))
+
+        page.locator(f"#connect-{notes.pk}").click()
+        page.get_by_label("User name").fill("ada")
+        page.get_by_label("Password").fill("ada")
+        page.get_by_role("button", name="Sign in").click()
+        page.get_by_role("button", name="Deny", exact=True).click()
+        expect(page.get_by_role("heading", name="Not connected")).to_be_visible()
+        studio.keep(page, "callback-refused")
+
+
+def _run(studio: Studio, server_path: str) -> None:
+    for name, arguments, phone in (
+        ("run-result", '{"status": "open", "limit": 2}', False),
+        ("run-result-phone", '{"status": "open", "limit": 2}', True),
+        ("run-bad-json", '{"status": open}', False),
+    ):
+        with studio.page(phone=phone) as page:
+            page.goto(f"{studio.base_url}{server_path}run/?tool=list_issues")
+            page.get_by_label("Arguments, as JSON").fill(arguments)
+            page.get_by_role("button", name="Run again").or_(page.get_by_role("button", name="Run")).first.click()
+            expect(page.locator("#answer").or_(page.get_by_role("alert")).first).to_be_visible()
+            studio.keep(page, name)
+
+
+def _want_more(studio: Studio, home: str, tracker: McpServer) -> None:
+    """Show a tool that asks for more than was granted, and decline it."""
+    with studio.page() as page:
+        page.goto(f"{studio.base_url}{home}{tracker.pk}/run/?tool=close_issue")
+        page.get_by_role("textbox").fill('{"number": 1}')
+        page.get_by_role("button", name="Run").click()
+        expect(page.get_by_role("button", name="Grant access")).to_be_visible()
+        studio.keep(page, "run-wants-more-access")
+    studio.take_everywhere("settings-wants-more-access", home)
+    with studio.page() as page:
+        page.goto(f"{studio.base_url}{home}")
+        page.get_by_role("button", name="Not now").click()
+        expect(page.get_by_role("button", name="Not now")).to_have_count(0)
+
+
+def northwind(studio: Studio, maya: User) -> None:
+    """Show two hundred servers."""
+    workspace = _workspace("northwind", "Northwind", maya)
+    now = timezone.now()
+    servers = [
+        McpServer(
+            workspace=workspace,
+            name=f"{product} {place}",
+            slug=f"{product} {place}".lower().replace(" ", "-"),
+            url=f"https://{product.lower().replace(' ', '-')}.{place.lower()}.northwind.example/mcp",
+            auth_mode=McpServer.AuthMode.OAUTH,
+            reachable=True,
+            contacted_at=now - timedelta(minutes=number % 50),
+        )
+        for number, (product, place) in enumerate((product, place) for product in PRODUCTS for place in PLACES)
+    ]
+    McpServer.objects.bulk_create(servers)
+    for number, server in enumerate(servers[::4]):
+        grant = McpServerOAuth(
+            server=server,
+            user=maya,
+            access_token="unused",
+            refresh_token="unused",
+            issuer=server.url,
+            connected_at=now - timedelta(days=number % 9, hours=1),
+        )
+        if number % 17 == 3:
+            grant.state = McpServerOAuth.State.NEEDS_REAUTHORIZATION
+            grant.reason, grant.reason_at = "refused", now - timedelta(hours=number)
+        grant.save()
+        ToolCatalogue.objects.create(
+            server=server,
+            user=maya,
+            server_generation=1,
+            grant_id=grant.pk,
+            tool_count=3 + number % 20,
+            fetched_at=now - timedelta(hours=2),
+        )
+    studio.take("settings-200-servers", f"/workspaces/{workspace.slug}/mcp/", whole=False)
+    with studio.page() as page:
+        page.goto(f"{studio.base_url}/workspaces/{workspace.slug}/mcp/")
+        page.get_by_label("Search servers").fill("oslo")
+        studio.keep(page, "settings-200-servers-search", whole=False)
+
+
+def long_names(studio: Studio, maya: User) -> None:
+    """Show names and addresses that are longer, shorter and of other scripts than one would draw them."""
+    workspace = _workspace("physical-chemistry", "Department of Physical Chemistry and Materials", maya)
+    now = timezone.now()
+    for number, (name, url) in enumerate(LONG_NAMES):
+        server = McpServer.objects.create(
+            workspace=workspace,
+            name=name,
+            slug=f"server-{number}",
+            url=url,
+            auth_mode=McpServer.AuthMode.OAUTH,
+            reachable=number % 2 == 0,
+            contact_error="" if number % 2 == 0 else "The name of the host could not be resolved.",
+            contacted_at=now - timedelta(minutes=3 * number),
+        )
+        if number < 3:
+            McpServerOAuth.objects.create(
+                server=server,
+                user=maya,
+                access_token="unused",
+                refresh_token="unused",
+                issuer=url,
+                connected_at=now - timedelta(days=2),
+                state="active" if number else "needs_reauthorization",
+                reason="" if number else "refused",
+                reason_at=None if number else now - timedelta(minutes=12),
+            )
+    studio.take("long-names", f"/workspaces/{workspace.slug}/mcp/")
+    studio.take("long-names-phone", f"/workspaces/{workspace.slug}/mcp/", phone=True)
+
+
+def _workspace(slug: str, name: str, maya: User) -> Workspace:
+    workspace = Workspace.objects.create(slug=slug, name=name)
+    Membership.objects.create(workspace=workspace, user=maya, role=Membership.Role.ADMIN)
+    return workspace
+
+
+def _clear() -> None:
+    Workspace.objects.filter(members__username=PERSON).delete()
+    User.objects.filter(username=PERSON).delete()
+
+
+def main() -> int:
+    """Take every picture and return the exit code."""
+    base_url = sys.argv[1].rstrip("/")
+    port = urlsplit(base_url).port or 80
+    executable = chromium_path()
+    if executable is None:
+        print("No Chromium found: install it, or set CHROMIUM to its path.", file=sys.stderr)
+        return 1
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    _clear()
+    maya = User.objects.create_user(PERSON, password=PERSON)
+    try:
+        with sync_playwright() as playwright:
+            browser = playwright.chromium.launch(executable_path=executable, args=CHROMIUM_ARGUMENTS)
+            studio = Studio(browser, base_url)
+            acme(studio, maya, port)
+            northwind(studio, maya)
+            long_names(studio, maya)
+            browser.close()
+    finally:
+        _clear()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,82 @@
+"""The peers as pytest fixtures: factories that live as long as one test and stop what they started."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack
+from typing import ParamSpec, TypeVar
+
+import pytest
+from starlette.types import ASGIApp
+
+from tests.servers import authorization, mcp, odd, serving
+from tests.servers.person import Person
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def _factory(stack: ExitStack, open_peer: Callable[P, AbstractContextManager[T]]) -> Callable[P, T]:
+    def start(*args: P.args, **kwargs: P.kwargs) -> T:
+        return stack.enter_context(open_peer(*args, **kwargs))
+
+    return start
+
+
+@pytest.fixture
+def peer_stack() -> Iterator[ExitStack]:
+    """Return the stack that ends every peer of a test, the last one first."""
+    with ExitStack() as stack:
+        yield stack
+
+
+@pytest.fixture
+def serve(peer_stack: ExitStack) -> Callable[[ASGIApp], str]:
+    """Serve an ASGI application; returns its base URL."""
+    return _factory(peer_stack, serving.serve)
+
+
+@pytest.fixture
+def authorization_server(peer_stack: ExitStack) -> Callable[..., authorization.AuthorizationServerPeer]:
+    """Serve an authorization server: ``authorization_server(options)``."""
+    return _factory(peer_stack, authorization.authorization_server)
+
+
+@pytest.fixture
+def protected_mcp_server(peer_stack: ExitStack) -> Callable[..., mcp.ProtectedServer]:
+    """Serve an MCP server behind OAuth: ``protected_mcp_server(era, as_options=…, same_origin=…, …)``."""
+    return _factory(peer_stack, mcp.protected_mcp_server)
+
+
+@pytest.fixture
+def open_mcp_server(peer_stack: ExitStack) -> Callable[..., mcp.OpenServer]:
+    """Serve an MCP server that lets anybody in: ``open_mcp_server(era)``."""
+    return _factory(peer_stack, mcp.open_mcp_server)
+
+
+@pytest.fixture
+def header_mcp_server(peer_stack: ExitStack) -> Callable[..., mcp.HeaderServer]:
+    """Serve an MCP server behind a header key: ``header_mcp_server(header, value)``."""
+    return _factory(peer_stack, mcp.header_mcp_server)
+
+
+@pytest.fixture
+def odd_server(peer_stack: ExitStack) -> Callable[[odd.OddKind], odd.OddServer]:
+    """Serve something that is no working MCP server: ``odd_server(kind)``."""
+    return _factory(peer_stack, odd.odd_server)
+
+
+@pytest.fixture
+def document_server(peer_stack: ExitStack) -> Callable[..., odd.OddServer]:
+    """Serve documents by path: ``document_server({"/client.json": {...}})``."""
+    return _factory(peer_stack, odd.document_server)
+
+
+@pytest.fixture
+def person(peer_stack: ExitStack) -> Callable[..., Person]:
+    """Return somebody with a browser: ``person("ada").authorize(url)``."""
+
+    def enter(name: str = "ada", password: str | None = None) -> Person:
+        return peer_stack.enter_context(Person(name, password))
+
+    return enter

@@ -1,0 +1,177 @@
+"""One exchange: its deadline, its redirects, its answer."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from mcp_oauth.exceptions import (
+    AddressBlocked,
+    DeadlineExceeded,
+    InvalidServerAddress,
+    RedirectRefused,
+    ResponseTooLarge,
+)
+from mcp_oauth.messages import HttpRequest, HttpResponse
+from mcp_oauth.net.fetch import fetch
+from mcp_oauth.net.policy import NetworkPolicy
+from mcp_oauth.net.transport import guarded_transport
+from tests.unit.net.peer import Peer, Received, drip, http_answer, running_peer
+
+DEVELOPMENT = NetworkPolicy(allow_loopback=True)
+
+
+def fetched(url: str, method: str = "GET", *, policy: NetworkPolicy = DEVELOPMENT, **options: Any) -> HttpResponse:
+    async def work() -> HttpResponse:
+        transport = guarded_transport(policy)
+        request = HttpRequest(method, url, options.pop("headers", {}), options.pop("body", b""))
+        try:
+            return await fetch(transport, request, policy=policy, **options)
+        finally:
+            await transport.aclose()
+
+    return asyncio.run(work())
+
+
+def redirecting(status: int, location: str) -> Any:
+    def answer(received: Received) -> bytes:
+        if received.path == "/start":
+            return http_answer(status, b"", headers={"location": location})
+        return http_answer(body=b"arrived")
+
+    return answer
+
+
+def test_an_answer_comes_back_whole_whatever_its_status() -> None:
+    answer = http_answer(418, b"short and stout", content_type="text/plain", headers={"x-twice": "1", "X-Twice": "2"})
+    with running_peer(lambda received: answer) as peer:
+        response = fetched(peer.url("/tea?milk=no"), "POST", body=b"a=b", headers={"content-type": "text/x-form"})
+
+    assert (response.status, response.body) == (418, b"short and stout")
+    assert response.url == peer.url("/tea?milk=no")
+    assert response.header("content-type") == "text/plain"
+    assert peer.requests[0].body == b"a=b"
+    assert peer.requests[0].headers["content-type"] == "text/x-form"
+    assert peer.requests[0].headers["host"] == f"127.0.0.1:{peer.port}"
+
+
+@pytest.mark.parametrize(("method", "status"), [("GET", 301), ("GET", 302), ("GET", 303), ("GET", 307), ("POST", 308)])
+def test_a_redirect_within_the_origin_is_followed(method: str, status: int) -> None:
+    with running_peer(redirecting(status, "/end#part")) as peer:
+        response = fetched(peer.url("/start"), method, body=b"x" if method == "POST" else b"")
+
+    assert (response.url, response.body) == (peer.url("/end"), b"arrived")
+    assert [seen.method for seen in peer.requests] == [method, method]
+    assert peer.requests[0].body == peer.requests[1].body
+
+
+@pytest.mark.parametrize("status", [301, 302, 303])
+def test_a_redirect_that_changes_the_method_is_refused(status: int) -> None:
+    with running_peer(redirecting(status, "/end")) as peer, pytest.raises(RedirectRefused):
+        fetched(peer.url("/start"), "POST", body=b"code=secret")
+
+    assert len(peer.requests) == 1
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_a_redirect_to_another_origin_is_refused_and_the_other_sees_nothing(status: int, method: str) -> None:
+    with running_peer(lambda received: http_answer()) as other:
+        for host in ("127.0.0.1", "localhost"):
+            target = f"http://{host}:{other.port}/start"
+            with running_peer(redirecting(status, target)) as peer, pytest.raises(RedirectRefused):
+                fetched(peer.url("/start"), method, headers={"authorization": "Basic secret"}, body=b"")
+
+    assert other.connections == 0
+
+
+@pytest.mark.parametrize("location", ["https://127.0.0.1:{port}/", "//u:p@127.0.0.1:{port}/", "http://[", ""])
+def test_a_strange_location_is_refused(location: str) -> None:
+    def answer(received: Received) -> bytes:
+        return http_answer(302, b"", headers={"location": location.format(port=peer.port)})
+
+    with running_peer(answer) as peer, pytest.raises((RedirectRefused, AddressBlocked)):
+        fetched(peer.url("/start"))
+
+    assert len(peer.requests) == 1
+
+
+def test_redirects_in_a_circle_end() -> None:
+    with running_peer(redirecting(302, "/start")) as peer, pytest.raises(RedirectRefused, match="more than 3 times"):
+        fetched(peer.url("/start"))
+
+    assert len(peer.requests) == 4
+
+
+def test_a_redirect_is_returned_as_it_is_on_request() -> None:
+    with running_peer(redirecting(302, "https://elsewhere.example/")) as peer:
+        response = fetched(peer.url("/start"), follow=False)
+
+    assert (response.status, response.header("location")) == (302, "https://elsewhere.example/")
+
+
+DRIPS = {
+    "headers": (b"HTTP/1.1 200 OK\r\n", b"x-drip: 1\r\n"),
+    "length": (b"HTTP/1.1 200 OK\r\ncontent-length: 60000\r\n\r\n", b"x"),
+    "chunks": (b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n", b"1\r\nx\r\n"),
+    "silence": (b"", b""),
+}
+
+
+@pytest.mark.parametrize("kind", DRIPS)
+def test_a_server_that_drips_is_left_at_the_deadline(kind: str) -> None:
+    def answer(received: Received) -> Iterator[bytes]:
+        return drip(peer, *DRIPS[kind])
+
+    with running_peer(answer) as peer:
+        started = time.monotonic()
+        with pytest.raises(DeadlineExceeded) as caught:
+            fetched(peer.url("/slow?key=secret"), deadline_seconds=0.3)
+        taken = time.monotonic() - started
+
+    assert taken < 2
+    assert caught.value.user_message == f"{peer.url('/slow')} did not answer within 0.3 seconds."
+
+
+def test_the_deadline_covers_all_redirects_together() -> None:
+    def answer(received: Received) -> bytes:
+        peer.closing.wait(0.12)
+        return http_answer(302, b"", headers={"location": "/again"})
+
+    with running_peer(answer) as peer, pytest.raises(DeadlineExceeded):
+        fetched(peer.url(), deadline_seconds=0.3)
+
+    assert len(peer.requests) <= 3
+
+
+def test_a_document_beyond_the_policys_limit_is_refused() -> None:
+    policy = NetworkPolicy(allow_loopback=True, oauth_document_bytes=10)
+    with running_peer(lambda received: http_answer(body=b"x" * 11)) as peer, pytest.raises(ResponseTooLarge) as caught:
+        fetched(peer.url("/doc"), policy=policy)
+
+    assert caught.value.document == peer.url("/doc")
+
+
+def test_no_cookie_is_kept() -> None:
+    async def twice(peer: Peer) -> None:
+        transport = guarded_transport(DEVELOPMENT)
+        try:
+            for _ in range(2):
+                await fetch(transport, HttpRequest("GET", peer.url()), policy=DEVELOPMENT)
+        finally:
+            await transport.aclose()
+
+    with running_peer(lambda received: http_answer(headers={"set-cookie": "a=b"})) as peer:
+        asyncio.run(twice(peer))
+
+    assert [seen.headers.get("cookie") for seen in peer.requests] == [None, None]
+
+
+@pytest.mark.parametrize("url", ["https://exa\x00mple/", "https://0177.0.0.1/", "https://mcp.example:port/"])
+def test_what_is_not_a_url_is_refused(url: str) -> None:
+    with pytest.raises(InvalidServerAddress):
+        fetched(url)

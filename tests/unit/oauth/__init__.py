@@ -1,0 +1,1 @@
+"""The protocol as pure functions: no server, no database, no clock."""

@@ -1,0 +1,1 @@
+"""The pages, the admin and the API as a browser meets them."""
