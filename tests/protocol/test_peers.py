@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import gc
 import hashlib
 import json
 import secrets
@@ -11,8 +12,9 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlencode, urlsplit
@@ -41,6 +43,7 @@ from tests.servers import (
     ProtectedServer,
     html_fault,
     json_fault,
+    serve,
 )
 from tests.servers.person import tls_context
 
@@ -756,6 +759,31 @@ def test_a_silent_server_closes_without_a_word(odd_server: Callable[..., OddServ
     with pytest.raises(httpx.TransportError):
         get(server.url)
     assert server.connections == 1
+
+
+def test_a_server_that_stops_leaves_no_half_accepted_connection_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    lost: list[object] = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda unraisable: lost.append(unraisable.exc_value))
+    clients: list[socket.socket] = []
+
+    def knock(port: int, knocked: threading.Event) -> None:
+        with suppress(OSError):
+            for _ in range(20):
+                clients.append(socket.create_connection(("127.0.0.1", port), timeout=5))
+                knocked.set()
+
+    for _ in range(8):
+        with serve(AuthorizationServer().app) as base_url:
+            knocked = threading.Event()
+            visitor = threading.Thread(target=knock, args=(urlsplit(base_url).port, knocked))
+            visitor.start()
+            assert knocked.wait(5)
+        visitor.join()
+    for client in clients:
+        client.close()
+    gc.collect()
+
+    assert lost == []
 
 
 def test_a_recorded_request_keeps_its_secrets_out_of_repr() -> None:

@@ -37,10 +37,12 @@ class ThreadedServer(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Cut everything off, without the tenth of a second that the original waits for farewells."""
+        # No longer accepting comes before closing: asyncio drops a connection that it has accepted and not yet attached
+        # to its server when that server closes in between, and nobody ever closes that socket.
+        loop = asyncio.get_running_loop()
         for server in self.servers:
-            server.close()
-        for listener in sockets or []:
-            listener.close()
+            for listener in server.sockets:
+                loop.remove_reader(listener.fileno())
         tasks = list(self.server_state.tasks)
         for task in tasks:
             task.cancel()
@@ -52,6 +54,8 @@ class ThreadedServer(uvicorn.Server):
                 if connection.transport is not None:
                     connection.transport.abort()
             await asyncio.sleep(0)
+        for server in self.servers:
+            server.close()
         await self.lifespan.shutdown()
 
     def stop(self) -> None:
