@@ -16,7 +16,15 @@ Fault = tuple[int, Mapping[str, str], bytes]
 FaultHook = Callable[[Mapping[str, Any]], "Fault | Awaitable[Fault | None] | None"]
 """Sees the parameters of a request and may answer in the server's place; ``None`` lets the server answer."""
 
-MetadataForm = Literal["oauth", "openid-inserted", "openid-appended"]
+MetadataForm = Literal["oauth", "oauth-appended", "openid-inserted", "openid-appended"]
+
+ResourceMode = Literal["optional", "required", "refused", "ignored", "audience"]
+"""What becomes of ``resource`` (RFC 8707). ``ignored``: every token is for the default resource. ``audience``: a
+parameter of that name decides instead, and without it the token is for nothing but the server's own user info."""
+
+RefreshReuse = Literal["ends_grant", "in_grace", "until_successor_used", "always"]
+"""What becomes of a refresh token that was exchanged before. ``in_grace``: for a while it gives the same successor once
+more. ``until_successor_used``: two are good at a time. Whatever is not allowed ends the grant (OAuth 2.1 §4.3.1)."""
 
 
 def json_fault(status: int, error: str, description: str = "", *, headers: Mapping[str, str] | None = None) -> Fault:
@@ -47,6 +55,27 @@ class PreregisteredClient:
 
 
 @dataclass(frozen=True, slots=True)
+class TokenDialect:
+    """How a token endpoint spells its answers; the defaults are RFC 6749 §5 to the letter.
+
+    ``encoding`` ``by_accept`` is a form unless JSON was asked for. ``scope`` is what becomes of the member, and
+    ``unsaid_scopes`` are granted and not named. ``error_names`` and ``error_words`` replace codes and descriptions by
+    the standard's code; ``error_status`` replaces the status of every refusal.
+    """
+
+    encoding: Literal["json", "form", "by_accept"] = "json"
+    status: int = 200
+    token_type: str = "Bearer"  # noqa: S105 - the name of a type
+    scope: Literal["spaces", "commas", "empty", "absent"] = "spaces"
+    unsaid_scopes: tuple[str, ...] = ()
+    members: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+    error_status: int | None = None
+    error_names: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    error_words: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    error_members: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+
+
+@dataclass(frozen=True, slots=True)
 class AuthorizationServerOptions:
     """Everything about one authorization server that is fixed by whoever runs it.
 
@@ -65,6 +94,14 @@ class AuthorizationServerOptions:
     cimd: bool = True
     clients: tuple[PreregisteredClient, ...] = ()
     client_secret_seconds: int | None = None
+    # Members without which a registration is refused.
+    registration_requires: tuple[str, ...] = ()
+    # The initial access token without which nobody is registered (RFC 7591 §3).
+    registration_token: str = field(default="", repr=False)
+    # How Basic authentication has to look: some want the client named in the body as well, some refuse exactly that.
+    basic_client_id_in_body: Literal["allowed", "required", "refused"] = "allowed"
+    # Every registered client gets a secret and has to send it, and the answer does not say how.
+    registration_secret_unsaid: bool = False
     # Whose JWTs are taken as grants; with none the grant is not offered.
     trusted_issuers: tuple[TrustedIssuer, ...] = ()
     # Makes it a company's identity provider, which vouches for its people elsewhere.
@@ -75,8 +112,14 @@ class AuthorizationServerOptions:
     issue_refresh_token: bool = True
     # Off: a refresh answers without a refresh token and the old one stays good.
     rotate_refresh: bool = True
+    refresh_reuse: RefreshReuse = "ends_grant"
+    refresh_grace_seconds: float = 0.0
+    # The scope without which there is no refresh token, as OpenID Connect has it (Core §11).
+    refresh_scope: str = ""
+    token_dialect: TokenDialect = field(default_factory=TokenDialect)
 
-    resource_mode: Literal["optional", "required", "refused"] = "optional"
+    resource_mode: ResourceMode = "optional"
+    resource_refusal: str = "The resource parameter is not supported together with scopes."
     # Resource indicators that are accepted (RFC 8707); None accepts any.
     resources: tuple[str, ...] | None = None
     # The audience of a token that was asked for without a resource.
@@ -88,6 +131,8 @@ class AuthorizationServerOptions:
     wrong_iss: str = ""
     code_challenge_methods: tuple[str, ...] | None = ("S256",)
     token_endpoint_auth_methods: tuple[str, ...] | None = ("none", "client_secret_post", "client_secret_basic")
+    # A scope parameter with a blank too many is refused.
+    strict_scope: bool = False
     metadata_forms: tuple[MetadataForm, ...] = ("oauth", "openid-inserted", "openid-appended")
     # Every token request has to prove a key, which the tokens are then bound to (RFC 9449); with a nonce or without.
     require_dpop: bool = False
@@ -95,6 +140,10 @@ class AuthorizationServerOptions:
     # Replaces fields of the metadata; a value of None removes the field.
     metadata_overrides: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
     revocation: bool = True
+    # How clients may authenticate there; None for the ways of the token endpoint.
+    revocation_auth_methods: tuple[str, ...] | None = None
+    # Which kinds of token can be revoked; the others are answered with unsupported_token_type (RFC 7009 §2.2.1).
+    revocable: tuple[Literal["access", "refresh"], ...] = ("access", "refresh")
 
     # The name of a user who is signed in and allows everything without a page.
     auto_consent: str = ""

@@ -72,6 +72,9 @@ class IssuedToken:
     revoked: bool = False
     # A refresh token that was already exchanged; a second use ends its grant.
     used: bool = False
+    used_at: float = 0.0
+    # The digest of the refresh token that was issued for it last.
+    successor: str = ""
     # The thumbprint of the key it is bound to (RFC 9449 §6), empty for a bearer token.
     jkt: str = ""
 

@@ -113,6 +113,12 @@ class ResourceOptions:
     metadata_overrides: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
     # "metadata": all of it; "bare": the scheme alone; "nothing": 401 without a challenge.
     challenge: Literal["metadata", "bare", "nothing"] = "metadata"
+    # Named by the challenge in place of the document served here.
+    metadata_url: str = ""
+    # Sent as the challenge, whatever it is, in place of a well-formed one.
+    challenge_header: str = ""
+    # Takes the scheme as "Bearer" only, though case counts for nothing in it (RFC 9110 §11.1).
+    strict_scheme: bool = False
     # Methods that need no token, as some servers let anybody initialize.
     open_methods: tuple[str, ...] = ()
     # Takes tokens that are bound to a key, with a proof for every request (RFC 9449 §7); with a nonce or without.
@@ -179,10 +185,12 @@ class ProtectedResource:
     async def _refusal(self, request: RecordedRequest, scope: Scope) -> Response | None:
         """Return the answer that ends a request, or ``None`` after putting its user into the scope."""
         options = self.options
-        if request.rpc_method in options.open_methods:
-            return None
         scheme, _, token = (request.authorization or "").partition(" ")
-        if scheme.lower() != ("dpop" if options.require_dpop else "bearer") or not token:
+        # Whoever does show a token is known by it, also where nobody has to.
+        if request.rpc_method in options.open_methods and not token:
+            return None
+        misspelled = options.strict_scheme and scheme not in {"Bearer", "DPoP"}
+        if scheme.lower() != ("dpop" if options.require_dpop else "bearer") or not token or misspelled:
             return self._challenge(401, scope=" ".join(options.scopes))
         jkt = ""
         if options.require_dpop:
@@ -224,12 +232,16 @@ class ProtectedResource:
         scheme = "DPoP" if self.options.require_dpop else "Bearer"
         if error == "use_dpop_nonce":
             headers["dpop-nonce"] = self.proofs.nonce
-        if self.options.challenge == "bare":
+        if self.options.challenge_header:
+            headers["www-authenticate"] = self.options.challenge_header
+        elif self.options.challenge == "bare":
             headers["www-authenticate"] = scheme
         elif self.options.challenge == "metadata":
             parts = urlsplit(self.options.resource)
             parameters = {"error": error, "scope": scope, "algs": ALGORITHM if self.options.require_dpop else ""}
-            if self.metadata_paths:
+            if self.options.metadata_url:
+                parameters["resource_metadata"] = self.options.metadata_url
+            elif self.metadata_paths:
                 parameters["resource_metadata"] = f"{parts.scheme}://{parts.netloc}{self.metadata_paths[0]}"
             words = ", ".join(f'{name}="{value}"' for name, value in parameters.items() if value)
             headers["www-authenticate"] = f"{scheme} {words}".strip()

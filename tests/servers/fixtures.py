@@ -9,7 +9,7 @@ from typing import ParamSpec, TypeVar
 import pytest
 from starlette.types import ASGIApp
 
-from tests.servers import authorization, mcp, odd, serving
+from tests.servers import authorization, mcp, odd, providers, serving
 from tests.servers.person import Person
 
 P = ParamSpec("P")
@@ -70,6 +70,12 @@ def odd_server(peer_stack: ExitStack) -> Callable[[odd.OddKind], odd.OddServer]:
 def document_server(peer_stack: ExitStack) -> Callable[..., odd.OddServer]:
     """Serve documents by path: ``document_server({"/client.json": {...}})``."""
     return _factory(peer_stack, odd.document_server)
+
+
+@pytest.fixture
+def provider_double(peer_stack: ExitStack) -> Callable[..., providers.ProviderDouble]:
+    """Serve the double of a provider: ``provider_double("linear", redirect_uri=…)``."""
+    return _factory(peer_stack, providers.provider_double)
 
 
 @pytest.fixture

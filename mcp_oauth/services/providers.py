@@ -1,0 +1,113 @@
+"""What is known of providers that people often connect to: how to become a client there, and what to expect."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from types import MappingProxyType
+from typing import Any, Final, Literal, cast, get_args
+
+from mcp_oauth.exceptions import ConfigurationError, McpOAuthError
+from mcp_oauth.models import McpServer
+from mcp_oauth.oauth.options import OAuthOptions
+from mcp_oauth.oauth.urls import check_server_address
+
+Registration = Literal["cimd", "dynamic", "manual"]
+
+REDIRECT_URI: Final = "{redirect_uri}"
+SERVER_URL: Final = "{server_url}"
+_REQUIRED: Final = frozenset({"name", "documentation", "registration", "auth_mode", "setup", "notes"})
+_OPTIONAL: Final = frozenset({"server_url", "options"})
+
+
+@dataclass(frozen=True, slots=True)
+class Provider:
+    """One entry of ``mcp_oauth/providers.toml``; ``server_url`` is empty for an identity provider.
+
+    ``options`` may contain ``{server_url}`` and ``setup`` contains ``{redirect_uri}`` where a client is made by hand.
+    """
+
+    key: str
+    name: str
+    server_url: str
+    documentation: str
+    registration: Registration
+    auth_mode: McpServer.AuthMode
+    options: Mapping[str, Any]
+    setup: str
+    notes: str
+
+    def options_for(self, server_url: str) -> dict[str, Any]:
+        """Return the OAuth options for a server of this provider, as a JSON object."""
+        return {
+            name: value.replace(SERVER_URL, server_url) if isinstance(value, str) else value
+            for name, value in self.options.items()
+        }
+
+    def setup_for(self, redirect_uri: str) -> str:
+        """Return what an administrator does, with the redirect URI to copy."""
+        return self.setup.replace(REDIRECT_URI, redirect_uri)
+
+
+@cache
+def providers() -> Mapping[str, Provider]:
+    """Return every known provider by its short name, in the order of the file."""
+    text = files("mcp_oauth").joinpath("providers.toml").read_text(encoding="utf-8")
+    return MappingProxyType(parse_providers(text))
+
+
+def parse_providers(text: str) -> dict[str, Provider]:
+    """Return the providers that a TOML document describes.
+
+    Raises:
+        ConfigurationError: naming the entry, for an unknown or missing key, or a value that cannot be used.
+    """
+    try:
+        document = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigurationError(f"The list of providers is not TOML: {error}.") from error
+    return {key: _provider(key, entry) for key, entry in document.items()}
+
+
+def _provider(key: str, entry: Any) -> Provider:
+    def refuse(problem: str) -> ConfigurationError:
+        return ConfigurationError(f"The provider {key!r} {problem}.")
+
+    if not isinstance(entry, dict):
+        raise refuse("is not a table")
+    if unknown := sorted(entry.keys() - _REQUIRED - _OPTIONAL):
+        raise refuse(f"has the unknown key {unknown[0]!r}")
+    if missing := sorted(_REQUIRED - entry.keys()):
+        raise refuse(f"lacks the key {missing[0]!r}")
+    for name in sorted(entry.keys() - {"options"}):
+        if not isinstance(entry[name], str) or not entry[name].strip() or not entry[name].isprintable():
+            raise refuse(f"has a {name} that is not text on one line")
+    for name, choices in (("registration", get_args(Registration)), ("auth_mode", McpServer.AuthMode.values)):
+        if entry[name] not in choices:
+            raise refuse(f"has a {name} that is not one of {', '.join(choices)}")
+    for name in sorted(entry.keys() & {"server_url", "documentation"}):
+        try:
+            check_server_address(entry[name], allow_loopback=False)
+        except McpOAuthError as error:
+            raise refuse(f"has an unusable {name}") from error
+    if entry["registration"] == "manual" and REDIRECT_URI not in entry["setup"]:
+        raise refuse(f"does not say in its setup where {REDIRECT_URI} goes")
+    options = entry.get("options", {})
+    try:
+        OAuthOptions.from_json(options)
+    except ConfigurationError as error:
+        raise refuse("has options that cannot be used") from error
+    return Provider(
+        key=key,
+        name=entry["name"],
+        server_url=entry.get("server_url", ""),
+        documentation=entry["documentation"],
+        registration=cast(Registration, entry["registration"]),
+        auth_mode=McpServer.AuthMode(entry["auth_mode"]),
+        options=MappingProxyType(options),
+        setup=entry["setup"],
+        notes=entry["notes"],
+    )
