@@ -15,7 +15,7 @@ COMPILE := $(BIN)/uv pip compile pyproject.toml --quiet --universal --python-ver
 	--generate-hashes --no-emit-index-url --no-header
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-check screenshots test conformance lint requirements clean
+.PHONY: help demo demo-check screenshots test conformance compliance lint requirements clean
 
 help:
 	@echo "make demo        start the application with a demonstration server, and say where"
@@ -23,6 +23,7 @@ help:
 	@echo "make screenshots take the pictures of docs/images again, in a Chromium"
 	@echo "make test        lint, types, migrations and every test that can run here"
 	@echo "make conformance run the official MCP conformance suite through the application (SCENARIO=…, VERSION=…)"
+	@echo "make compliance  write the tables of docs/compliance.md and the rules of docs/security.md again"
 	@echo "make lint        the same without the tests"
 	@echo "make requirements  resolve requirements.txt and requirements-dev.txt again"
 	@echo "make clean       remove what make made"
@@ -80,6 +81,9 @@ $(SUITE)/.installed: $(addprefix tests/conformance/,requirements.txt package.jso
 
 conformance: $(SUITE)/.installed
 	$(BIN)/python -m tests.conformance $(if $(SCENARIO),--scenario $(SCENARIO)) $(if $(VERSION),--spec-version $(VERSION))
+
+compliance: $(INSTALLED)
+	$(BIN)/python -m tests.compliance
 
 # The one resolution serves every supported Python: Django 5.2 on 3.11, the current one from 3.12.
 requirements: $(INSTALLED)

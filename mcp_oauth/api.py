@@ -17,9 +17,11 @@ from django.views.decorators.http import require_POST, require_safe
 from mcp_oauth.conf import settings
 from mcp_oauth.exceptions import InvalidRequest, McpOAuthError, NotSignedIn
 from mcp_oauth.models import McpServer, McpServerOAuth
+from mcp_oauth.services import limits
 from mcp_oauth.services.calls import call_tool
 from mcp_oauth.services.catalog import list_tools
 from mcp_oauth.services.workspaces import Person
+from mcp_oauth.views.access import error_json
 from mcp_oauth.views.cards import grants_of, still_good
 
 P = ParamSpec("P")
@@ -33,9 +35,9 @@ def json_view(view: Callable[Concatenate[HttpRequest, P], dict[str, Any]]) -> Ca
         try:
             if not request.user.is_authenticated:
                 raise NotSignedIn(_("You are not signed in."))
-            response = JsonResponse(view(request, *args, **kwargs))
+            response: HttpResponse = JsonResponse(view(request, *args, **kwargs))
         except McpOAuthError as error:
-            response = JsonResponse({"error": error.as_json()}, status=error.http_status)
+            response = error_json(error)
         response["Cache-Control"] = "no-store"
         return response
 
@@ -53,6 +55,7 @@ def servers(request: HttpRequest) -> dict[str, Any]:
 @json_view
 def tools(request: HttpRequest, server_id: uuid.UUID) -> dict[str, Any]:
     """List a server's tools; ``?refresh=1`` asks the server."""
+    limits.count(request.user, "ask" if request.GET.get("refresh") == "1" else "call")
     listing = list_tools(server_id, request.user, refresh=request.GET.get("refresh") == "1")
     return {
         "tools": [tool.to_json() for tool in listing],
@@ -65,6 +68,7 @@ def tools(request: HttpRequest, server_id: uuid.UUID) -> dict[str, Any]:
 @json_view
 def call(request: HttpRequest, server_id: uuid.UUID, name: str) -> dict[str, Any]:
     """Run a tool; the body is ``{"arguments": {...}}`` or empty."""
+    limits.count(request.user, "call")
     try:
         sent = request.body
     except RequestDataTooBig as error:
@@ -85,7 +89,7 @@ def servers_json(user: Person) -> list[dict[str, Any]]:
     rows = (
         McpServer.objects.filter(workspace__memberships__user_id=user.pk)
         .select_related("workspace")
-        .defer("headers", "client_secret", "idp_client_secret", "discover_result", "probe_steps", "oauth_options")
+        .defer(*McpServer.SECRETS, "discover_result", "probe_steps", "oauth_options")
         .order_by("workspace__slug", "name", "pk")
     )
     listed = list(rows)

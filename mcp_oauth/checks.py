@@ -7,9 +7,11 @@ from typing import Any
 from django.conf import settings as django_settings
 from django.core.checks import CheckMessage, Error, Tags, Warning, register
 from django.core.exceptions import ImproperlyConfigured
+from django.utils.module_loading import import_string
 
 from mcp_oauth.conf import settings
 from mcp_oauth.crypto import KeyRing
+from mcp_oauth.exceptions import ConfigurationError
 
 
 @register(Tags.security)
@@ -29,8 +31,9 @@ def check_encryption_keys(app_configs: Any, **kwargs: Any) -> list[CheckMessage]
         ]
     try:
         KeyRing(keys)
-    except (ValueError, ImproperlyConfigured) as error:
-        return [Error(f"MCP_OAUTH['ENCRYPTION_KEYS'] cannot be used: {error}", id="mcp_oauth.E002")]
+    except ConfigurationError as error:
+        text = f"MCP_OAUTH['ENCRYPTION_KEYS'] cannot be used: {error.user_message}"
+        return [Error(text, hint=error.next_step, id="mcp_oauth.E002")]
     return []
 
 
@@ -92,5 +95,29 @@ def check_refresh_lease(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
             "one token at once.",
             hint="Make the lease longer than one request.",
             id="mcp_oauth.W004",
+        )
+    ]
+
+
+@register()
+def check_identity_token_provider(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+    """Report a source of identity tokens that cannot be called (mcp_oauth.E004)."""
+    try:
+        dotted_path = settings.IDENTITY_TOKEN_PROVIDER
+    except ImproperlyConfigured:
+        return []  # E003 says it
+    if not dotted_path:
+        return []
+    try:
+        usable, why = callable(import_string(dotted_path)), "it is not callable"
+    except ImportError as error:
+        usable, why = False, str(error)
+    if usable:
+        return []
+    return [
+        Error(
+            f"MCP_OAUTH['IDENTITY_TOKEN_PROVIDER'] cannot be used: {why}.",
+            hint="Set it to the dotted path of a callable (user, server) -> IdentityToken | None.",
+            id="mcp_oauth.E004",
         )
     ]

@@ -54,12 +54,24 @@ class McpOAuthSettings:
     # A process that dies while refreshing holds the lease at most this long: one token request and its margin.
     REFRESH_LEASE_SECONDS: float = 20.0
 
+    # The same where nobody agreed to anything: finding the authorization server comes before every token request.
+    UNATTENDED_LEASE_SECONDS: float = 60.0
+
     # How long a caller waits for another one's refresh before it reports the server as unavailable: one lease
     # of a dead process and one refresh of its own.
     REFRESH_WAIT_SECONDS: float = 35.0
 
     # How often such a caller looks: a refresh takes some 50 ms on a quick server.
     REFRESH_POLL_SECONDS: float = 0.05
+
+    # After a failure that passes (no answer, 408, 429, 5xx) the token endpoint is left alone for this long, twice as
+    # long after each further one, and for as long as its Retry-After says; at most for the second value, after which
+    # somebody who waits would rather be told no.
+    REFRESH_BACKOFF_SECONDS: float = 1.0
+    REFRESH_MAX_BACKOFF_SECONDS: float = 300.0
+
+    # An authorization server that limits registrations may ask for an hour; more is not remembered.
+    REGISTRATION_MAX_BACKOFF_SECONDS: float = 3600.0
 
     # An application's own identity that was refused is tried again after this, because nobody presses a button for it.
     UNATTENDED_RETRY_SECONDS: float = 60.0
@@ -71,6 +83,11 @@ class McpOAuthSettings:
     # Dotted path of the callable (user, server) -> IdentityToken | None that hands over what the company's identity
     # provider issued when the person signed in here. The site's sign-in holds it; this application keeps none.
     IDENTITY_TOKEN_PROVIDER: str = ""
+
+    # How long the audit trail reaches back: a year and the month in which somebody looks at it. Older events go in
+    # rounds of refresh_mcp_tokens, so many at once, because one statement must not hold a table for minutes.
+    EVENT_DAYS: int = 400
+    EVENTS_FORGOTTEN_AT_ONCE: int = 5000
 
     # Metadata documents, registrations and token answers are a few KiB; nobody needs more.
     OAUTH_DOCUMENT_BYTES: int = 64 * 1024
@@ -86,6 +103,9 @@ class McpOAuthSettings:
 
     # Everything the probe does when a server is added, so that the form answers while the person still looks.
     PROBE_SECONDS: float = 20.0
+
+    # Everything a diagnosis asks, of the server and of its authorization server; what is left then is not asked.
+    DIAGNOSIS_SECONDS: float = 30.0
 
     # Listing all pages of one server's tools.
     LIST_SECONDS: float = 30.0
@@ -106,8 +126,33 @@ class McpOAuthSettings:
     # Redirects within one origin, for hosts that add a trailing slash.
     MAX_REDIRECTS: int = 3
 
-    # Sockets of one process over all servers.
+    # Sockets of one process over all servers, and to one origin: a slow one must leave the others half of them.
     MAX_CONNECTIONS: int = 100
+    MAX_CONNECTIONS_PER_ORIGIN: int = 50
+
+    # Requests of one listing or tool call, reconnections included: four times the pages of the longest listing. A
+    # server whose streams break off at once would else be asked for ever.
+    MAX_REQUESTS_PER_OPERATION: int = 200
+
+    # How often in a minute one person may start a connection, come back from one, run a tool through this
+    # application's pages and JSON, and have a server asked what it is. People stay far below; a script that runs wild,
+    # or somebody who uses this site to knock at others, does not.
+    STARTS_PER_MINUTE: int = 20
+    CALLBACKS_PER_MINUTE: int = 40
+    CALLS_PER_MINUTE: int = 600
+    ASKS_PER_MINUTE: int = 30
+
+    # If not empty, the only hosts that servers, metadata and authorization servers may be at: names, or "*.name" for
+    # everything below one. No other check is switched off by it.
+    OUTBOUND_HOSTS: tuple[str, ...] = ()
+
+    # "host:port" of peers that may resolve into a private network (RFC 1918, RFC 4193, RFC 6598), over https as all
+    # others. Loopback, link-local and cloud metadata addresses stay out of reach.
+    OUTBOUND_PRIVATE_HOSTS: tuple[str, ...] = ()
+
+    # The http(s) URL of an egress proxy that every request goes through, with its user and password if it wants them.
+    # It resolves the names and has to refuse private addresses itself. HTTP_PROXY and its like are not read.
+    OUTBOUND_PROXY: str = field(default="", repr=False)
 
     def __post_init__(self) -> None:
         """Refuse values that would fail later and far away from their cause."""
@@ -118,6 +163,20 @@ class McpOAuthSettings:
                 raise ImproperlyConfigured(
                     f"MCP_OAUTH[{name!r}] must be an absolute http(s) URL without query or fragment."
                 )
+        for pattern in self.OUTBOUND_HOSTS:
+            if not re.fullmatch(r"(?:\*\.)?[a-z0-9._-]{1,253}", pattern):
+                raise ImproperlyConfigured(
+                    "MCP_OAUTH['OUTBOUND_HOSTS'] must hold host names in lower case, or '*.' before one."
+                )
+        for pair in self.OUTBOUND_PRIVATE_HOSTS:
+            if not re.fullmatch(r"[a-z0-9._-]{1,253}:[0-9]{1,5}", pair):
+                raise ImproperlyConfigured(
+                    "MCP_OAUTH['OUTBOUND_PRIVATE_HOSTS'] must hold 'host:port' pairs in lower case, without wildcards."
+                )
+        if self.OUTBOUND_PROXY and not re.fullmatch(r"https?://[^/?#\s]+/?", self.OUTBOUND_PROXY):
+            raise ImproperlyConfigured(
+                "MCP_OAUTH['OUTBOUND_PROXY'] must be the http(s) URL of a proxy, without a path."
+            )
         for name, path in self.WORKLOAD_TOKENS.items():
             if not re.fullmatch(r"[A-Za-z0-9._-]{1,60}", name) or not PurePath(path).is_absolute():
                 raise ImproperlyConfigured(
@@ -145,8 +204,9 @@ def _load() -> McpOAuthSettings:
     unknown = sorted(set(given) - known)
     if unknown:
         raise ImproperlyConfigured(f"MCP_OAUTH has no setting named {', '.join(unknown)}.")
-    if "ENCRYPTION_KEYS" in given:
-        given["ENCRYPTION_KEYS"] = tuple(given["ENCRYPTION_KEYS"])
+    for name in ("ENCRYPTION_KEYS", "OUTBOUND_HOSTS", "OUTBOUND_PRIVATE_HOSTS"):
+        if name in given:
+            given[name] = tuple(given[name])
     return McpOAuthSettings(**given)
 
 

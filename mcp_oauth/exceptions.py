@@ -8,7 +8,8 @@
     │   └── SecretUnreadable           secret_unreadable       a sealed value no key opens
     ├── NotAllowed                     not_allowed             the person may not do this
     │   ├── NotSignedIn                not_signed_in           nobody is signed in
-    │   └── NotFound                   not_found               nothing by that name for this person
+    │   ├── NotFound                   not_found               nothing by that name for this person
+    │   └── TooManyRequests            too_many_requests       the person did this too often in a minute
     ├── InvalidRequest                 invalid_request         the caller's input is malformed
     │   └── ToolNotFound               tool_not_found          the server offers no such tool
     ├── AuthorizationRequired          reauth_required         a person has to press Connect
@@ -32,7 +33,9 @@
         └── CredentialsRefused         credentials_refused     the configured headers are not accepted
 
 Each carries a stable ``code`` for programs, ``user_message`` that is safe to show to a person,
-``next_step`` that says what to do about it, and the evidence as ``__cause__`` for the log.
+``next_step`` that says what to do about it, and the evidence as ``__cause__`` for the log. Where a document or answer
+breaks a rule, ``field``, ``rule`` and ``option`` say which member, which rule, and which OAuth option of the server
+tolerates it.
 """
 
 from __future__ import annotations
@@ -49,21 +52,36 @@ class McpOAuthError(Exception):
     code: ClassVar[str] = "error"
     http_status: ClassVar[int] = 500
     default_next_step: ClassVar[str] = ""
+    default_rule: ClassVar[str] = ""
 
-    def __init__(self, user_message: str, *, next_step: str = "", document: str = "") -> None:
+    def __init__(
+        self,
+        user_message: str,
+        *,
+        next_step: str = "",
+        document: str = "",
+        field: str = "",
+        rule: str = "",
+        option: str = "",
+    ) -> None:
         super().__init__(user_message)
         self.user_message = user_message
         self.next_step = next_step or self.default_next_step
         # The URL of the document or endpoint at fault, when there is one.
         self.document = document
+        # The member or header at fault, the rule it breaks with its source, and the option that tolerates it.
+        self.field = field
+        self.rule = rule or self.default_rule
+        self.option = option
 
     def as_json(self) -> dict[str, Any]:
         """Return the object that goes under ``error`` in a JSON answer."""
         body: dict[str, Any] = {"code": self.code, "message": self.user_message}
         if self.next_step:
             body["next_step"] = self.next_step
-        if self.document:
-            body["document"] = self.document
+        for name in ("document", "field", "rule", "option"):
+            if value := getattr(self, name):
+                body[name] = value
         return body
 
 
@@ -112,6 +130,22 @@ class NotFound(NotAllowed):
     code = "not_found"
     http_status = 404
     default_next_step = "Check the name; it may belong to another workspace."
+
+
+class TooManyRequests(NotAllowed):
+    """The person did this too often; ``retry_after`` is the number of seconds to wait (RFC 6585 §4)."""
+
+    code = "too_many_requests"
+    http_status = 429
+    default_next_step = "Wait a minute and try again."
+
+    def __init__(self, user_message: str, *, retry_after: int, **facts: str) -> None:
+        super().__init__(user_message, **facts)
+        self.retry_after = retry_after
+
+    def as_json(self) -> dict[str, Any]:
+        """Add when to try again."""
+        return {**super().as_json(), "retry_after": self.retry_after}
 
 
 class InvalidRequest(McpOAuthError):
@@ -182,9 +216,16 @@ class RegistrationRequired(AuthorizationFailed):
 
 
 class RegistrationFailed(AuthorizationFailed):
-    """The authorization server refused to register this application."""
+    """The authorization server refused to register this application.
+
+    ``retry_after`` is the number of seconds after which it may be asked again, where it limits registrations.
+    """
 
     code = "registration_failed"
+
+    def __init__(self, user_message: str, *, retry_after: int | None = None, **facts: str) -> None:
+        super().__init__(user_message, **facts)
+        self.retry_after = retry_after
 
 
 class CallbackRefused(AuthorizationFailed):
@@ -245,15 +286,28 @@ class TokenEndpointUnavailable(TokenRequestFailed):
     http_status = 503
     default_next_step = "Try again in a minute; the connection is kept."
 
-    def __init__(self, user_message: str, *, document: str = "", retry_after: int | None = None) -> None:
-        super().__init__(user_message, document=document)
+    def __init__(
+        self,
+        user_message: str,
+        *,
+        document: str = "",
+        retry_after: int | None = None,
+        field: str = "",
+        rule: str = "",
+    ) -> None:
+        super().__init__(user_message, document=document, field=field, rule=rule)
         self.retry_after = retry_after
+
+    def as_json(self) -> dict[str, Any]:
+        """Add when to try again, if that is known."""
+        return super().as_json() | ({} if self.retry_after is None else {"retry_after": self.retry_after})
 
 
 class ServerUnreachable(McpOAuthError):
     """No usable answer came from the host."""
 
     code = "server_unreachable"
+    default_rule = "RFC 9110 §3.4: a server answers each request with a response"
     http_status = 502
     default_next_step = "Try again; if it stays so, check the address with an administrator."
 
@@ -262,6 +316,7 @@ class AddressBlocked(ServerUnreachable):
     """The network guard refuses to contact the address."""
 
     code = "address_blocked"
+    default_rule = "Only public addresses are contacted, whoever names them"
     default_next_step = "Use a public https address."
 
 
@@ -269,6 +324,7 @@ class DeadlineExceeded(ServerUnreachable):
     """The whole exchange took longer than its limit."""
 
     code = "timeout"
+    default_rule = "An exchange ends within the seconds the settings allow"
     http_status = 504
 
 
@@ -276,12 +332,14 @@ class ResponseTooLarge(ServerUnreachable):
     """The answer is larger than its limit."""
 
     code = "response_too_large"
+    default_rule = "An answer stays within the bytes the settings allow"
 
 
 class RedirectRefused(ServerUnreachable):
     """The host redirected to another origin, where nothing of ours is sent."""
 
     code = "redirect_refused"
+    default_rule = "A redirect stays within the origin that was asked and keeps the method"
     default_next_step = "Use the address the server redirects to, if you trust it."
 
 

@@ -46,10 +46,13 @@ class SecretsTypedAgain(_AnyForm):
                 self.add_error(name, _("Enter it once more; nothing is saved yet and what you typed is not shown."))
 
 
+_KINDS = [("", _("Find out by asking the server")), *McpServer.AuthMode.choices]
+
+
 class ServerForm(SecretsTypedAgain, forms.Form):
     """Name, address and kind of authorization; the rest only where it is needed."""
 
-    secret_fields = ("headers", "client_secret")
+    secret_fields = ("headers", "client_secret", "initial_access_token")
 
     name = forms.CharField(label=_("Name"), max_length=120)
     url = forms.CharField(
@@ -61,7 +64,7 @@ class ServerForm(SecretsTypedAgain, forms.Form):
     auth_mode = forms.ChoiceField(
         label=_("Authorization"),
         required=False,
-        choices=[("", _("Find out by asking the server")), *McpServer.AuthMode.choices],
+        choices=_KINDS,
     )
     sharing = forms.ChoiceField(
         label=_("Connection"),
@@ -97,8 +100,22 @@ class ServerForm(SecretsTypedAgain, forms.Form):
         label=_("Issuer"),
         required=False,
         max_length=2000,
-        help_text=_("The authorization server the client belongs to. Left empty, the first one found is kept."),
+        help_text=_(
+            "The authorization server that the client, or the token to register with, belongs to. Left empty, the "
+            "first one found is kept."
+        ),
     )
+    initial_access_token = forms.CharField(
+        label=_("Token to register with"),
+        required=False,
+        max_length=8000,
+        help_text=_(
+            "Only where the provider registers clients that bring an initial access token. Encrypted, never shown; "
+            "left empty, it stays."
+        ),
+        widget=forms.PasswordInput(attrs={"autocomplete": "new-password"}),
+    )
+    clear_initial_access_token = forms.BooleanField(label=_("Remove the stored token to register with"), required=False)
     scopes = forms.CharField(
         label=_("Scopes"),
         required=False,
@@ -112,6 +129,12 @@ class ServerForm(SecretsTypedAgain, forms.Form):
         if server is not None:
             kwargs.setdefault("initial", _initial(server))
         super().__init__(*args, **kwargs)
+        # Kinds whose options only the Django admin and the command take are kept here, and not offered.
+        kept = server.auth_mode if server is not None else ""
+        elsewhere = {McpServer.AuthMode.WORKLOAD, McpServer.AuthMode.ENTERPRISE} - {kept}
+        kinds = self.fields["auth_mode"]
+        if isinstance(kinds, forms.ChoiceField):
+            kinds.choices = [pair for pair in _KINDS if pair[0] not in elsewhere]
 
     def clean_headers(self) -> dict[str, str] | None:
         """Return the headers, or ``None`` to keep what is stored."""
@@ -125,7 +148,7 @@ class ServerForm(SecretsTypedAgain, forms.Form):
 
     def cleared(self) -> set[str]:
         """Return which secrets the person asked to remove; only after ``is_valid()``."""
-        return {name for name in ("headers", "client_secret") if self.cleaned_data[f"clear_{name}"]}
+        return {name for name in self.secret_fields if self.cleaned_data[f"clear_{name}"]}
 
     def wanted(self) -> ServerSettings:
         """Return what the person asked for; only after ``is_valid()``."""
@@ -143,6 +166,7 @@ class ServerForm(SecretsTypedAgain, forms.Form):
             client_id=data["client_id"],
             client_secret="" if data["clear_client_secret"] else (data["client_secret"] or None),
             client_issuer=data["client_issuer"],
+            initial_access_token="" if data["clear_initial_access_token"] else (data["initial_access_token"] or None),
             options=options,
             slug=self.server.slug if self.server is not None else "",
             sharing=data["sharing"] or McpServer.Sharing.MEMBER,

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 from django.contrib.auth.models import User
 from django.test import Client
+from django.utils import timezone
 
 from mcp_oauth.models import McpServer, McpServerOAuth, Membership, Workspace
 from mcp_oauth.services.servers import ServerSettings, add_server
@@ -61,3 +62,8 @@ def connect(client: Client, server: McpServer, person: Person) -> McpServerOAuth
     response = come_back(client, person.authorize(started["authorization_url"]))
     assert response.status_code == 200, response.content.decode()
     return McpServerOAuth.objects.get(server=server, user_id=client.session["_auth_user_id"])
+
+
+def pause_is_over() -> None:
+    """Let the pause that follows a failed renewal be over, for every grant."""
+    McpServerOAuth.objects.filter(refresh_not_before__isnull=False).update(refresh_not_before=timezone.now())

@@ -9,7 +9,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from mcp_oauth.admin.cells import list_of, stored
-from mcp_oauth.admin.people import USERNAME, name_of
+from mcp_oauth.admin.people import USERNAME, name_of, signed_in
 from mcp_oauth.admin.row_classes import Facts, NoNetworkInTransaction
 from mcp_oauth.models import AuthorizationFlow, McpServerOAuth, OAuthRegistration, ToolCatalogue
 from mcp_oauth.services.revocation import end_grant
@@ -78,7 +78,7 @@ class McpServerOAuthAdmin(Facts[McpServerOAuth], NoNetworkInTransaction[McpServe
         self.log_deletions(request, queryset)
         for grant in queryset:
             name = str(grant)
-            revoked = end_grant(grant)
+            revoked = end_grant(grant, actor=signed_in(request))
             if revoked:
                 self.message_user(request, _("%(grant)s is revoked.") % {"grant": name}, messages.SUCCESS)
                 continue
@@ -91,12 +91,12 @@ class McpServerOAuthAdmin(Facts[McpServerOAuth], NoNetworkInTransaction[McpServe
 
     def delete_model(self, request: HttpRequest, obj: McpServerOAuth) -> None:
         """End the grant, upstream too."""
-        end_grant(obj)
+        end_grant(obj, actor=signed_in(request))
 
     def delete_queryset(self, request: HttpRequest, queryset: QuerySet[McpServerOAuth]) -> None:
         """End each as `delete_model` does."""
         for grant in queryset:
-            end_grant(grant)
+            end_grant(grant, actor=signed_in(request))
 
 
 @admin.register(OAuthRegistration)

@@ -27,7 +27,7 @@ OPTION_FIELDS = tuple(f"option_{item.name}" for item in dataclass_fields(OAuthOp
 class McpServerForm(SecretsTypedAgain, Form[McpServer]):
     """A server's settings; headers and client secret are written and never read back."""
 
-    secret_fields = ("new_headers", "new_client_secret", "new_idp_client_secret")
+    secret_fields = ("new_headers", "new_client_secret", "new_initial_access_token", "new_idp_client_secret")
     # Set on the class of one request when the server, asked while saving, was the reason not to save.
     refusal: ClassVar[McpOAuthError | None] = None
 
@@ -56,7 +56,19 @@ class McpServerForm(SecretsTypedAgain, Form[McpServer]):
         widget=forms.PasswordInput(attrs={"autocomplete": "new-password", "size": 60}),
     )
     clear_client_secret = forms.BooleanField(label=gettext_lazy("Remove the stored client secret"), required=False)
-
+    new_initial_access_token = forms.CharField(
+        label=gettext_lazy("Token to register with"),
+        required=False,
+        max_length=8000,
+        help_text=gettext_lazy(
+            "Only where the provider registers clients that bring an initial access token (RFC 7591 §3). Stored "
+            "encrypted, never shown; left empty, it stays."
+        ),
+        widget=forms.PasswordInput(attrs={"autocomplete": "new-password", "size": 60}),
+    )
+    clear_initial_access_token = forms.BooleanField(
+        label=gettext_lazy("Remove the stored token to register with"), required=False
+    )
     new_idp_client_secret = forms.CharField(
         label=gettext_lazy("Client secret or private key at the identity provider"),
         required=False,
@@ -201,6 +213,7 @@ class McpServerForm(SecretsTypedAgain, Form[McpServer]):
         for typed, clear in (
             ("new_headers", "clear_headers"),
             ("new_client_secret", "clear_client_secret"),
+            ("new_initial_access_token", "clear_initial_access_token"),
             ("new_idp_client_secret", "clear_idp_client_secret"),
         ):
             if given.get(typed) and given.get(clear):
@@ -229,6 +242,9 @@ class McpServerForm(SecretsTypedAgain, Form[McpServer]):
             options=self._options(),
             slug=given.get("slug") or "",
             sharing=given["sharing"],
+            initial_access_token=""
+            if given["clear_initial_access_token"]
+            else (given["new_initial_access_token"] or None),
             idp_client_secret="" if given["clear_idp_client_secret"] else (given["new_idp_client_secret"] or None),
         )
 

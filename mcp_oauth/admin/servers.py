@@ -7,7 +7,6 @@ from typing import Any
 
 from django import forms
 from django.contrib import admin, messages
-from django.core.exceptions import ImproperlyConfigured
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.utils.decorators import method_decorator
@@ -17,13 +16,15 @@ from django.views.decorators.csrf import csrf_protect
 from django.views.decorators.debug import sensitive_post_parameters
 
 from mcp_oauth.admin.cells import connections_page, list_of, number_of, stored
+from mcp_oauth.admin.people import signed_in
 from mcp_oauth.admin.row_classes import NoNetworkInTransaction
 from mcp_oauth.admin.server_actions import ask_what_they_are, test_listing
 from mcp_oauth.admin.server_form import OPTION_FIELDS, McpServerForm
 from mcp_oauth.exceptions import McpOAuthError
 from mcp_oauth.models import McpServer, McpServerOAuth
 from mcp_oauth.services import servers
-from mcp_oauth.services.registrations import redirect_uri
+from mcp_oauth.services.registrations import shown_redirect_uri
+from mcp_oauth.services.revocation import Ended
 from mcp_oauth.services.servers import ServerSettings
 
 _Fieldsets = list[tuple[Any, Any]]
@@ -75,7 +76,7 @@ class McpServerAdmin(NoNetworkInTransaction[McpServer]):
             super()
             .get_queryset(request)
             .select_related("workspace")
-            .defer("headers", "client_secret", "idp_client_secret", "discover_result", "probe_steps")
+            .defer(*McpServer.SECRETS, "discover_result", "probe_steps")
             .annotate(active_grants=number_of(active, "server"))
         )
 
@@ -86,10 +87,16 @@ class McpServerAdmin(NoNetworkInTransaction[McpServer]):
                 (gettext_lazy("What it is"), {"fields": ("workspace", "name", "slug", "url", "enabled")}),
                 (gettext_lazy("Authorization"), {"fields": ("kind", "sharing", "new_headers")}),
                 (
-                    gettext_lazy("Pre-registered client"),
+                    gettext_lazy("Client at the provider"),
                     {
                         "classes": ["collapse"],
-                        "fields": ("register_with", "client_id", "new_client_secret", "client_issuer"),
+                        "fields": (
+                            "register_with",
+                            "client_id",
+                            "new_client_secret",
+                            "client_issuer",
+                            "new_initial_access_token",
+                        ),
                     },
                 ),
                 (
@@ -113,7 +120,7 @@ class McpServerAdmin(NoNetworkInTransaction[McpServer]):
                 },
             ),
             (
-                gettext_lazy("Pre-registered client"),
+                gettext_lazy("Client at the provider"),
                 {
                     "fields": (
                         "register_with",
@@ -121,6 +128,8 @@ class McpServerAdmin(NoNetworkInTransaction[McpServer]):
                         "stored_client_secret",
                         *_if(changes, "new_client_secret", "clear_client_secret"),
                         "client_issuer",
+                        "stored_initial_access_token",
+                        *_if(changes, "new_initial_access_token", "clear_initial_access_token"),
                     )
                 },
             ),
@@ -145,6 +154,7 @@ class McpServerAdmin(NoNetworkInTransaction[McpServer]):
             "known_kind",
             "stored_headers",
             "stored_client_secret",
+            "stored_initial_access_token",
             "stored_idp_client_secret",
             "register_with",
             "options_as_text",
@@ -161,7 +171,11 @@ class McpServerAdmin(NoNetworkInTransaction[McpServer]):
         made: type[forms.ModelForm[McpServer]] = form
         return made
 
-    @method_decorator(sensitive_post_parameters("new_headers", "new_client_secret", "new_idp_client_secret"))
+    @method_decorator(
+        sensitive_post_parameters(
+            "new_headers", "new_client_secret", "new_initial_access_token", "new_idp_client_secret"
+        )
+    )
     @method_decorator(csrf_protect)
     def changeform_view(
         self,
@@ -193,11 +207,12 @@ class McpServerAdmin(NoNetworkInTransaction[McpServer]):
             # The form has written onto its own instance; what ends grants is the difference to the stored row.
             before = McpServer.objects.get(pk=obj.pk)
             generation, probed_at = before.generation, before.probed_at
-            saved = servers.update_server(before, wanted)
-            if saved.generation != generation:
+            ended = servers.update_server(before, wanted, actor=signed_in(request))
+            if before.generation != generation:
                 self.message_user(request, _("People have to connect to this server again."), messages.WARNING)
+                self._tell(request, ended)
         else:
-            saved = servers.add_server(obj.workspace, wanted)
+            saved = servers.add_server(obj.workspace, wanted, actor=signed_in(request))
             obj.pk = saved.pk
             obj._state.adding, obj._state.db = False, saved._state.db
         obj.refresh_from_db()
@@ -207,12 +222,16 @@ class McpServerAdmin(NoNetworkInTransaction[McpServer]):
 
     def delete_model(self, request: HttpRequest, obj: McpServer) -> None:
         """Delete the server; its grants are revoked upstream as far as possible."""
-        servers.delete_server(obj)
+        self._tell(request, servers.delete_server(obj, actor=signed_in(request)))
 
     def delete_queryset(self, request: HttpRequest, queryset: QuerySet[McpServer]) -> None:
         """Delete each as `delete_model` does."""
         for server in queryset:
-            servers.delete_server(server)
+            self._tell(request, servers.delete_server(server, actor=signed_in(request)))
+
+    def _tell(self, request: HttpRequest, ended: Ended) -> None:
+        if words := ended.in_words():
+            self.message_user(request, words, messages.INFO if not ended.unconfirmed else messages.WARNING)
 
     @admin.display(description=gettext_lazy("host"))
     def host(self, server: McpServer) -> str:
@@ -244,6 +263,11 @@ class McpServerAdmin(NoNetworkInTransaction[McpServer]):
         """Say whether there is a client secret."""
         return stored(server, "client_secret")
 
+    @admin.display(description=gettext_lazy("token to register with"))
+    def stored_initial_access_token(self, server: McpServer) -> str:
+        """Say whether there is a token to register with."""
+        return stored(server, "initial_access_token")
+
     @admin.display(description=gettext_lazy("stored client secret at the identity provider"))
     def stored_idp_client_secret(self, server: McpServer) -> str:
         """Say whether there is a client secret for the identity provider."""
@@ -252,10 +276,7 @@ class McpServerAdmin(NoNetworkInTransaction[McpServer]):
     @admin.display(description=gettext_lazy("redirect URI to register"))
     def register_with(self, server: McpServer) -> str:
         """Return what the provider asks for when a client is created there."""
-        try:
-            return redirect_uri()
-        except ImproperlyConfigured as error:
-            return str(error)
+        return shown_redirect_uri()
 
     @admin.display(description=gettext_lazy("OAuth options"))
     def options_as_text(self, server: McpServer) -> str:

@@ -10,7 +10,7 @@ from django.http import HttpRequest
 from django.utils.translation import gettext_lazy
 
 from mcp_oauth.admin.cells import connections_page, number_of
-from mcp_oauth.admin.people import USERNAME
+from mcp_oauth.admin.people import USERNAME, signed_in
 from mcp_oauth.admin.row_classes import Admin, Inline, NoNetworkInTransaction
 from mcp_oauth.models import McpServer, Membership, Workspace
 from mcp_oauth.services import servers
@@ -69,7 +69,7 @@ class WorkspaceAdmin(NoNetworkInTransaction[Workspace]):
     def delete_model(self, request: HttpRequest, obj: Workspace) -> None:
         """Delete the workspace's servers first, so that their grants are revoked upstream."""
         for server in McpServer.objects.filter(workspace=obj):
-            servers.delete_server(server)
+            servers.delete_server(server, actor=signed_in(request))
         obj.delete()
 
     def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Workspace]) -> None:

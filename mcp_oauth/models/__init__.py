@@ -1,6 +1,7 @@
 """What is stored, and which model owns which fact."""
 
 from mcp_oauth.models.catalogue import ToolCatalogue
+from mcp_oauth.models.event import Event
 from mcp_oauth.models.flow import AuthorizationFlow
 from mcp_oauth.models.grant import McpServerOAuth
 from mcp_oauth.models.registration import OAuthRegistration
@@ -10,6 +11,7 @@ from mcp_oauth.models.workspace import Membership, Workspace
 __all__ = [
     "UNATTENDED_MODES",
     "AuthorizationFlow",
+    "Event",
     "McpServer",
     "McpServerOAuth",
     "Membership",

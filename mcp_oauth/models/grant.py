@@ -89,6 +89,10 @@ class McpServerOAuth(models.Model):
     lease_id = models.UUIDField(null=True, editable=False)
     lease_expires_at = models.DateTimeField(null=True, editable=False)
 
+    # Transient failures in a row, and the moment before which the token endpoint is not asked again.
+    refresh_failures = models.PositiveSmallIntegerField(default=0, editable=False)
+    refresh_not_before = models.DateTimeField(null=True, editable=False)
+
     connected_at = models.DateTimeField(_("connected"), editable=False)
     refreshed_at = models.DateTimeField(_("renewed"), null=True, editable=False)
 

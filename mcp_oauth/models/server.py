@@ -32,6 +32,9 @@ class McpServer(models.Model):
         PROBE = "probe", _("found out by asking the server")
         PERSON = "person", _("chosen by a person")
 
+    # The columns that hold what nobody reads again; lists leave them in the database.
+    SECRETS = ("headers", "client_secret", "initial_access_token", "idp_client_secret")
+
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     workspace = models.ForeignKey(
         Workspace, on_delete=models.CASCADE, related_name="servers", verbose_name=_("workspace")
@@ -67,7 +70,14 @@ class McpServer(models.Model):
         _("client's issuer"),
         max_length=2000,
         blank=True,
-        help_text=_("The authorization server the client belongs to. Left empty, the first one found is kept."),
+        help_text=_(
+            "The authorization server that the client, or the token to register with, belongs to. Left empty, the "
+            "first one found is kept."
+        ),
+    )
+    # What permits a dynamic registration where not everybody may register (RFC 7591 §3).
+    initial_access_token = EncryptedTextField(
+        label="mcp_oauth.McpServer.initial_access_token", owner=("workspace_id",), null=True
     )
     # Of the client that this application is at a company's identity provider, which the options name.
     idp_client_secret = EncryptedTextField(

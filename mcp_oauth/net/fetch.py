@@ -100,18 +100,23 @@ def _next_url(request: HttpRequest, url: httpx2.URL, answer: HttpResponse) -> ht
     try:
         target = url.join(location or "").copy_with(fragment=None)
     except (httpx2.InvalidURL, ValueError) as exc:
-        raise RedirectRefused(f"{shown} redirects to something that is not a URL.", document=shown) from exc
+        raise RedirectRefused(
+            f"{shown} redirects to something that is not a URL.", document=shown, field="Location"
+        ) from exc
     if not location:
-        raise RedirectRefused(f"{shown} redirects without saying where to.", document=shown)
+        raise RedirectRefused(f"{shown} redirects without saying where to.", document=shown, field="Location")
     if request.method not in ("GET", "HEAD") and answer.status not in _METHOD_KEEPING:
         raise RedirectRefused(
             f"{shown} answered {answer.status}, which would turn the {request.method} into another request.",
             document=shown,
+            field="status",
         )
     if _origin(target) != _origin(url):
+        elsewhere = f"{target.scheme}://{target.netloc.decode('ascii', 'replace')}"
         raise RedirectRefused(
-            f"{shown} redirects to another origin, {target.scheme}://{target.netloc.decode('ascii', 'replace')[:200]}.",
+            f"{shown} redirects to another origin, {elsewhere[:200]}.",
             document=shown,
+            field="Location",
         )
     return target
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import ipaddress
+import logging
 import re
 import socket
 import ssl
@@ -19,9 +21,12 @@ from mcp_oauth.exceptions import (
     ResponseTooLarge,
     ServerUnreachable,
 )
-from mcp_oauth.net.addresses import check_address
+from mcp_oauth.net.addresses import blocked_kind
+from mcp_oauth.net.budget import OriginSlots, spend_request
 from mcp_oauth.net.policy import NetworkPolicy
 from mcp_oauth.oauth.urls import is_loopback_host
+
+logger = logging.getLogger(__name__)
 
 LIMIT_EXTENSION = "mcp_oauth_limit"
 """Key in ``request.extensions`` of the largest acceptable body, in bytes."""
@@ -99,6 +104,10 @@ _FAULT_SENTENCES: dict[type[BaseException], tuple[type[ServerUnreachable], str]]
     httpx2.ConnectError: (ServerUnreachable, "{url} cannot be reached: the connection failed."),
     httpcore2.NetworkError: (ServerUnreachable, "{url} broke the connection off."),
     httpx2.NetworkError: (ServerUnreachable, "{url} broke the connection off."),
+    httpcore2.ProxyError: (
+        ServerUnreachable,
+        "{url} cannot be reached: the egress proxy does not let it through.",
+    ),
     httpcore2.LocalProtocolError: (ServerUnreachable, "The request to {url} cannot be sent over HTTP."),
     httpx2.LocalProtocolError: (ServerUnreachable, "The request to {url} cannot be sent over HTTP."),
     httpcore2.ProtocolError: (ServerUnreachable, "{url} closed the connection early or does not speak HTTP."),
@@ -137,6 +146,8 @@ class _GuardedBackend(httpcore2.AsyncNetworkBackend):
         self._policy = policy
         self._resolve = resolve
         self._dialler = httpcore2.AnyIOBackend()
+        # The operator's own, wherever it stands.
+        self._proxy = _host_and_port(policy.proxy) if policy.proxy else None
 
     async def connect_tcp(
         self,
@@ -149,6 +160,10 @@ class _GuardedBackend(httpcore2.AsyncNetworkBackend):
         clock = asyncio.get_running_loop().time
         seconds = self._policy.connect_seconds if timeout is None else min(timeout, self._policy.connect_seconds)
         deadline = clock() + seconds
+        if self._proxy == (host, port):
+            return await self._dialler.connect_tcp(
+                host, port, timeout=seconds, local_address=local_address, socket_options=socket_options
+            )
         addresses = await self._checked_addresses(host, port, seconds)
         last_fault: Exception | None = None
         for position, address in enumerate(addresses, start=1):
@@ -176,12 +191,20 @@ class _GuardedBackend(httpcore2.AsyncNetworkBackend):
         if not addresses:
             raise NetworkFault(ServerUnreachable(f"The name {host!r} does not resolve to an address."))
         for address in addresses:
-            try:
-                check_address(address, allow_loopback=self._policy.allow_loopback)
-            except AddressBlocked as exc:
-                raise NetworkFault(exc) from None
+            self._check(host, port, address)
         # A host that announces IPv6 without routing it is far more common than the reverse.
         return sorted(addresses, key=lambda address: ":" in address)[:_MAX_ADDRESSES]
+
+    def _check(self, host: str, port: int, address: str) -> None:
+        kind = blocked_kind(
+            address,
+            allow_loopback=self._policy.allow_loopback,
+            allow_private=self._policy.may_be_private(host, port),
+        )
+        if kind:
+            # Where a name leads to in our network is for the operator's log, not for whoever entered it.
+            logger.warning("%s:%d leads to %s (%s) and is not contacted", host, port, address, kind)
+            raise NetworkFault(AddressBlocked(f"{host}:{port} is not contacted: it is not on the public internet."))
 
     async def connect_unix_socket(
         self,
@@ -195,13 +218,44 @@ class _GuardedBackend(httpcore2.AsyncNetworkBackend):
         await asyncio.sleep(seconds)
 
 
+def _pool(policy: NetworkPolicy, backend: _GuardedBackend) -> httpcore2.AsyncConnectionPool:
+    if policy.proxy:
+        proxy = httpx2.URL(policy.proxy)
+        return httpcore2.AsyncHTTPProxy(
+            str(proxy.copy_with(userinfo=b"")),
+            proxy_auth=(proxy.username, proxy.password) if proxy.userinfo else None,
+            ssl_context=_tls_context(),
+            proxy_ssl_context=_tls_context() if proxy.scheme == "https" else None,
+            max_connections=policy.max_connections,
+            max_keepalive_connections=policy.max_connections,
+            keepalive_expiry=_KEEPALIVE_SECONDS,
+            network_backend=backend,
+        )
+    return httpcore2.AsyncConnectionPool(
+        ssl_context=_tls_context(),
+        max_connections=policy.max_connections,
+        max_keepalive_connections=policy.max_connections,
+        keepalive_expiry=_KEEPALIVE_SECONDS,
+        http1=True,
+        http2=False,
+        retries=0,
+        network_backend=backend,
+    )
+
+
+def _host_and_port(proxy: str) -> tuple[str, int]:
+    url = httpx2.URL(proxy)
+    return url.host, url.port or (443 if url.scheme == "https" else 80)
+
+
 class _BoundedStream(httpx2.AsyncByteStream):
     """A response body that ends in a fault once it exceeds its limit."""
 
-    def __init__(self, inner: AsyncIterable[bytes], limit: int, url: httpx2.URL) -> None:
+    def __init__(self, inner: AsyncIterable[bytes], limit: int, url: httpx2.URL, *, closed: Callable[[], None]) -> None:
         self._inner = inner
         self._limit = limit
         self._url = url
+        self._closed: Callable[[], None] | None = closed
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         received = 0
@@ -218,34 +272,52 @@ class _BoundedStream(httpx2.AsyncByteStream):
 
     async def aclose(self) -> None:
         close = getattr(self._inner, "aclose", None)
-        if close is not None:
-            await close()
+        try:
+            if close is not None:
+                await close()
+        finally:
+            closed, self._closed = self._closed, None
+            if closed is not None:
+                closed()
 
 
 class _GuardedTransport(httpx2.AsyncBaseTransport):
     def __init__(self, policy: NetworkPolicy, resolve: Resolver) -> None:
         self._policy = policy
-        self._pool = httpcore2.AsyncConnectionPool(
-            ssl_context=_tls_context(),
-            max_connections=policy.max_connections,
-            max_keepalive_connections=policy.max_connections,
-            keepalive_expiry=_KEEPALIVE_SECONDS,
-            http1=True,
-            http2=False,
-            retries=0,
-            network_backend=_GuardedBackend(policy, resolve),
-        )
+        self._slots = OriginSlots(policy.max_connections_per_origin)
+        self._pool = _pool(policy, _GuardedBackend(policy, resolve))
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         url = request.url
         limit = int(request.extensions.get(LIMIT_EXTENSION, self._policy.oauth_document_bytes))
+        origin = f"{url.scheme}://{url.netloc.decode('ascii', 'replace')}"
         try:
             self._check_request(request)
+            spend_request(shown_url(url))
+            await self._slots.take(origin, shown_url(url), seconds=self._policy.connect_seconds)
+        except McpOAuthError as exc:
+            raise NetworkFault(exc) from None
+        try:
+            response = await self._exchange(request, limit)
+        except BaseException:
+            self._slots.give_back(origin)
+            raise
+        stream = response.stream
+        assert isinstance(stream, AsyncIterable)  # noqa: S101 - the pool is the asynchronous one
+        return httpx2.Response(
+            status_code=response.status,
+            headers=response.headers,
+            stream=_BoundedStream(stream, limit, url, closed=lambda: self._slots.give_back(origin)),
+            extensions=response.extensions,
+        )
+
+    async def _exchange(self, request: httpx2.Request, limit: int) -> httpcore2.Response:
+        """Send a request and return the answer once its head is acceptable."""
+        url = request.url
+        try:
             response = await self._pool.handle_async_request(self._core_request(request))
         except NetworkFault:
             raise
-        except McpOAuthError as exc:
-            raise NetworkFault(exc) from None
         except httpcore2.LocalProtocolError:
             # Its text quotes what could not be sent.
             raise NetworkFault(translate_fault(httpcore2.LocalProtocolError(), url)) from None
@@ -256,14 +328,7 @@ class _GuardedTransport(httpx2.AsyncBaseTransport):
         except NetworkFault:
             await response.aclose()
             raise
-        stream = response.stream
-        assert isinstance(stream, AsyncIterable)  # noqa: S101 - the pool is the asynchronous one
-        return httpx2.Response(
-            status_code=response.status,
-            headers=response.headers,
-            stream=_BoundedStream(stream, limit, url),
-            extensions=response.extensions,
-        )
+        return response
 
     async def aclose(self) -> None:
         await self._pool.aclose()
@@ -276,12 +341,27 @@ class _GuardedTransport(httpx2.AsyncBaseTransport):
             raise AddressBlocked(f"{shown_url(url)} is not contacted: its URL carries a user name or password.")
         if url.scheme == "http" and not (self._policy.allow_loopback and is_loopback_host(url.host)):
             raise AddressBlocked(f"{shown_url(url)} is not contacted: it is not https.")
+        if not self._policy.may_contact(url.host):
+            raise AddressBlocked(f"{shown_url(url)} is not contacted: its host is not among those this site contacts.")
+        if self._policy.proxy:
+            self._check_literal(url)
         for name, value in request.headers.raw:
             if _HEADER_NAME.fullmatch(name) is None or _HEADER_VALUE.fullmatch(value) is None:
                 raise ServerUnreachable(
                     f"A request to {shown_url(url)} cannot be sent: a header contains characters HTTP does not allow.",
                     next_step="Ask an administrator to correct the server's headers, or connect again.",
                 )
+
+    def _check_literal(self, url: httpx2.URL) -> None:
+        """Check an address that stands in the URL itself; names are for the egress proxy to resolve and to judge."""
+        try:
+            address = str(ipaddress.ip_address(url.host))
+        except ValueError:
+            return
+        port = url.port or (443 if url.scheme == "https" else 80)
+        private = self._policy.may_be_private(url.host, port)
+        if blocked_kind(address, allow_loopback=self._policy.allow_loopback, allow_private=private):
+            raise AddressBlocked(f"{shown_url(url)} is not contacted: it is not on the public internet.")
 
     def _core_request(self, request: httpx2.Request) -> httpcore2.Request:
         # An encoded body would have to be decoded before it can be counted; we ask for none and accept none.

@@ -15,6 +15,7 @@ from mcp_oauth.exceptions import AccessDenied, CallbackRefused
 from mcp_oauth.oauth.authorization_server import AuthorizationServerMetadata
 from mcp_oauth.oauth.options import OAuthOptions
 from mcp_oauth.oauth.protected_resource import ProtectedResourceMetadata
+from mcp_oauth.oauth.registration import check_redirect_uri
 from mcp_oauth.oauth.server_words import error_code, quotable, scope_tokens
 from mcp_oauth.oauth.urls import canonical_resource, check_endpoint, host_of
 
@@ -22,6 +23,8 @@ from mcp_oauth.oauth.urls import canonical_resource, check_endpoint, host_of
 _ENTRA_HOSTS: Final = frozenset(
     {"login.microsoftonline.com", "login.microsoftonline.us", "login.partner.microsoftonline.cn", "sts.windows.net"}
 )
+# Entra External ID gives every tenant a host of its own.
+_ENTRA_TENANTS: Final = ".ciamlogin.com"
 # Ours whether or not we send them: leaving one out is a decision too.
 _OUR_PARAMETERS: Final = frozenset(
     {
@@ -150,9 +153,13 @@ def select_resource(
     """
     if options.resource == "omit":
         return None
-    if options.resource == "auto" and host_of(metadata.issuer) in _ENTRA_HOSTS:
+    if options.resource == "auto" and _is_entra(host_of(metadata.issuer)):
         return None
     return resource_metadata.resource if resource_metadata is not None else canonical_resource(server_url)
+
+
+def _is_entra(host: str) -> bool:
+    return host in _ENTRA_HOSTS or host.endswith(_ENTRA_TENANTS)
 
 
 def authorization_url(
@@ -169,7 +176,8 @@ def authorization_url(
     """Return the address to send the person to (RFC 6749 §4.1.1, RFC 7636 §4.3, RFC 8707 §2.1).
 
     The endpoint's own query stays, except for parameters that are ours; ``options.extra_parameters`` come between.
-    Raises: DiscoveryFailed when the endpoint is none that a browser may be sent to.
+    Raises: DiscoveryFailed when the endpoint is none that a browser may be sent to; ConfigurationError for a redirect
+    URI that is not safe.
     """
     # Checked when the metadata was read; a stored copy is checked again, because a browser follows it.
     endpoint = check_endpoint(
@@ -181,7 +189,7 @@ def authorization_url(
     ours = {
         "response_type": "code",
         "client_id": client_id,
-        "redirect_uri": redirect_uri,
+        "redirect_uri": check_redirect_uri(redirect_uri),
         "state": state,
         "code_challenge": code_challenge_s256(code_verifier),
         "code_challenge_method": "S256",

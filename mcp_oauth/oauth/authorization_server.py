@@ -5,13 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from mcp_oauth.exceptions import DiscoveryFailed
 from mcp_oauth.messages import HttpResponse
 from mcp_oauth.oauth.json_documents import NotAJsonObject, json_object
 from mcp_oauth.oauth.server_words import printable
 from mcp_oauth.oauth.urls import canonical_resource, check_endpoint, issuers_match, origin
+
+# How a token is asked for there. Only the first sends a person to the authorization endpoint, with PKCE.
+GrantType = Literal["authorization_code", "client_credentials", "urn:ietf:params:oauth:grant-type:jwt-bearer"]
 
 _WHAT: Final = "The authorization server's metadata"
 _NAME_CHARACTERS = re.compile(r"[\x21-\x7e]{1,300}")
@@ -34,6 +37,7 @@ class AuthorizationServerMetadata:
     code_challenge_methods_supported: tuple[str, ...] | None = None
     token_endpoint_auth_methods_supported: tuple[str, ...] | None = None
     grant_types_supported: tuple[str, ...] | None = None
+    response_types_supported: tuple[str, ...] | None = None
     client_id_metadata_document_supported: bool = False
     authorization_response_iss_parameter_supported: bool = False
     dpop_signing_alg_values_supported: tuple[str, ...] | None = None
@@ -65,6 +69,32 @@ class AuthorizationServerMetadata:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class AuthorizationServerExamination:
+    """What a metadata document says, and every rule it breaks.
+
+    ``read`` is ``None`` when there is no JSON object; a required member that cannot be used is empty in it, and with
+    any of ``faults`` nothing in it may be relied on. The authorization endpoint is also empty where nobody is sent to
+    one. ``tolerated`` are those that an option of the server lets pass, ``passed_over`` what is wrong with optional
+    members, which count as absent. ``issuer`` is what was asked for.
+    """
+
+    issuer: str
+    read: AuthorizationServerMetadata | None
+    faults: tuple[DiscoveryFailed, ...]
+    tolerated: tuple[DiscoveryFailed, ...] = ()
+    passed_over: tuple[DiscoveryFailed, ...] = ()
+
+    def accepted(self) -> AuthorizationServerMetadata:
+        """Return the document if it breaks no rule.
+
+        Raises: DiscoveryFailed with the first one it breaks.
+        """
+        if self.faults or self.read is None:
+            raise self.faults[0]
+        return self.read
+
+
 def metadata_urls(issuer: str) -> tuple[str, ...]:
     """Return where an issuer's metadata may be, in the specification's order (RFC 8414 §3.1, OpenID Discovery §4).
 
@@ -74,9 +104,19 @@ def metadata_urls(issuer: str) -> tuple[str, ...]:
         base = origin(issuer)
         path = canonical_resource(issuer).removeprefix(base).removesuffix("/")
     except ValueError as error:
-        raise DiscoveryFailed(f"The issuer {error}.", document=printable(issuer, 200)) from error
+        raise DiscoveryFailed(
+            f"The issuer {error}.",
+            document=printable(issuer, 200),
+            field="issuer",
+            rule="RFC 8414 §2: an issuer is an https URL",
+        ) from error
     if "?" in issuer or "#" in issuer:
-        raise DiscoveryFailed("The issuer contains a query or a fragment.", document=printable(issuer, 200))
+        raise DiscoveryFailed(
+            "The issuer contains a query or a fragment.",
+            document=printable(issuer, 200),
+            field="issuer",
+            rule="RFC 8414 §2: an issuer has no query and no fragment",
+        )
     inserted = (
         f"{base}/.well-known/oauth-authorization-server{path}",
         f"{base}/.well-known/openid-configuration{path}",
@@ -91,57 +131,112 @@ def parse_authorization_server_metadata(
     tolerate_issuer_mismatch: bool = False,
     tolerate_missing_s256: bool = False,
     allow_loopback: bool = False,
+    grant_type: GrantType = "authorization_code",
 ) -> AuthorizationServerMetadata:
     """Return the checked metadata in an answer about ``issuer`` (RFC 8414 §3.2, §3.3).
 
     The document's issuer must be the one asked for and S256 must be among its challenge methods (RFC 7636 §4.2); each
-    ``tolerate_…`` is the administrator's opt-out from one of the two. Malformed optional members count as absent.
+    ``tolerate_…`` is the administrator's opt-out from one of the two. Malformed optional members count as absent. With
+    a ``grant_type`` that sends nobody anywhere, the authorization endpoint and S256 are of no concern (RFC 8414 §2).
     Raises: DiscoveryFailed naming the document and the reason.
     """
+    return examine_authorization_server_metadata(
+        response,
+        issuer=issuer,
+        tolerate_issuer_mismatch=tolerate_issuer_mismatch,
+        tolerate_missing_s256=tolerate_missing_s256,
+        allow_loopback=allow_loopback,
+        grant_type=grant_type,
+    ).accepted()
+
+
+def examine_authorization_server_metadata(
+    response: HttpResponse,
+    *,
+    issuer: str,
+    tolerate_issuer_mismatch: bool = False,
+    tolerate_missing_s256: bool = False,
+    allow_loopback: bool = False,
+    grant_type: GrantType = "authorization_code",
+) -> AuthorizationServerExamination:
+    """Return what :func:`parse_authorization_server_metadata` goes by: everything that is wrong, and what is not.
+
+    Sources: RFC 8414 §2, §3.2, §3.3, RFC 7636 §4.2.
+    """
     document = response.url
+
+    def fault(problem: str, *, field: str, rule: str, option: str = "") -> DiscoveryFailed:
+        return DiscoveryFailed(f"{_WHAT} {problem}.", document=document, field=field, rule=rule, option=option)
+
     if response.status != 200:
-        raise DiscoveryFailed(f"{_WHAT} was answered with HTTP status {response.status}.", document=document)
+        problem = f"was answered with HTTP status {response.status}"
+        rule = "RFC 8414 §3.2: the metadata is answered with status 200"
+        return AuthorizationServerExamination(issuer, None, (fault(problem, field="status", rule=rule),))
     try:
         data = json_object(response)
     except NotAJsonObject as error:
-        raise DiscoveryFailed(f"{_WHAT} {error}.", document=document) from error
+        unreadable = fault(str(error), field="body", rule="RFC 8414 §3.2: the metadata is a JSON object")
+        unreadable.__cause__ = error
+        return AuthorizationServerExamination(issuer, None, (unreadable,))
 
+    faults: list[DiscoveryFailed] = []
+    tolerated: list[DiscoveryFailed] = []
+    passed_over: list[DiscoveryFailed] = []
     found_issuer = data.get("issuer")
     if found_issuer is None or found_issuer == "":
-        raise DiscoveryFailed(f"{_WHAT} lacks the member issuer.", document=document)
-    if not isinstance(found_issuer, str) or not _ISSUER_CHARACTERS.fullmatch(found_issuer):
-        raise DiscoveryFailed(f"{_WHAT} has a member issuer that is no address.", document=document)
-    if not tolerate_issuer_mismatch and not issuers_match(found_issuer, issuer):
-        raise DiscoveryFailed(
-            f"{_WHAT} is for the issuer {printable(found_issuer, 200)}, not for {printable(issuer, 200)}.",
-            document=document,
+        faults.append(fault("lacks the member issuer", field="issuer", rule="RFC 8414 §2: issuer is required"))
+        found_issuer = ""
+    elif not isinstance(found_issuer, str) or not _ISSUER_CHARACTERS.fullmatch(found_issuer):
+        rule = "RFC 8414 §2: issuer is an https URL"
+        faults.append(fault("has a member issuer that is no address", field="issuer", rule=rule))
+        found_issuer = ""
+    elif not issuers_match(found_issuer, issuer):
+        mismatch = fault(
+            f"is for the issuer {printable(found_issuer, 200)}, not for {printable(issuer, 200)}",
+            field="issuer",
+            rule="RFC 8414 §3.3: issuer must equal the identifier that was asked for",
+            option="tolerate_issuer_mismatch",
         )
+        (tolerated if tolerate_issuer_mismatch else faults).append(mismatch)
 
     def endpoint(name: str) -> str:
-        return check_endpoint(data.get(name), name=name, document=document, allow_loopback=allow_loopback)
+        try:
+            return check_endpoint(data.get(name), name=name, document=document, allow_loopback=allow_loopback)
+        except DiscoveryFailed as error:
+            faults.append(error)
+            return ""
 
     def optional_endpoint(name: str) -> str | None:
+        if data.get(name) in (None, ""):
+            return None
         try:
-            return endpoint(name)
-        except DiscoveryFailed:
+            return check_endpoint(data.get(name), name=name, document=document, allow_loopback=allow_loopback)
+        except DiscoveryFailed as error:
             # Nothing is sent to an address that is not usable; connecting may work without it.
+            passed_over.append(error)
             return None
 
-    metadata = AuthorizationServerMetadata(
+    people = grant_type == "authorization_code"
+    read = AuthorizationServerMetadata(
         issuer=found_issuer,
-        authorization_endpoint=endpoint("authorization_endpoint"),
+        authorization_endpoint=(
+            endpoint("authorization_endpoint") if people else optional_endpoint("authorization_endpoint") or ""
+        ),
         token_endpoint=endpoint("token_endpoint"),
         registration_endpoint=optional_endpoint("registration_endpoint"),
         revocation_endpoint=optional_endpoint("revocation_endpoint"),
         document=document,
         **_optional_facts(data),
     )
-    if not tolerate_missing_s256 and "S256" not in (metadata.code_challenge_methods_supported or ()):
-        raise DiscoveryFailed(
-            f"{_WHAT} does not list S256 in code_challenge_methods_supported, so the sign-in could not be protected.",
-            document=document,
+    if people and "S256" not in (read.code_challenge_methods_supported or ()):
+        unprotected = fault(
+            "does not list S256 in code_challenge_methods_supported, so the sign-in could not be protected",
+            field="code_challenge_methods_supported",
+            rule="MCP authorization: S256 is listed, or PKCE cannot be relied on (RFC 8414 §2, RFC 7636 §4.2)",
+            option="tolerate_missing_s256",
         )
-    return metadata
+        (tolerated if tolerate_missing_s256 else faults).append(unprotected)
+    return AuthorizationServerExamination(issuer, read, tuple(faults), tuple(tolerated), tuple(passed_over))
 
 
 def legacy_metadata(server_url: str) -> AuthorizationServerMetadata:
@@ -161,6 +256,7 @@ def _optional_facts(data: Mapping[str, Any]) -> dict[str, Any]:
         "code_challenge_methods_supported": _names(data.get("code_challenge_methods_supported")),
         "token_endpoint_auth_methods_supported": _names(data.get("token_endpoint_auth_methods_supported")),
         "grant_types_supported": _names(data.get("grant_types_supported")),
+        "response_types_supported": _names(data.get("response_types_supported")),
         "client_id_metadata_document_supported": data.get("client_id_metadata_document_supported") is True,
         "authorization_response_iss_parameter_supported": data.get("authorization_response_iss_parameter_supported")
         is True,

@@ -37,6 +37,9 @@ class WireAuth(httpx2.Auth):
     ``challenges`` holds what was recorded, oldest first. Without a token, a configured header stays as it is.
     """
 
+    # A proof names the body it goes with.
+    requires_request_body = True
+
     def __init__(self, server_url: str, access_token: str | None, *, dpop_key: str | None = None) -> None:
         """Guard one server's token; ``server_url`` gives the origin it belongs to."""
         self._server_url = server_url
@@ -86,7 +89,13 @@ class WireAuth(httpx2.Auth):
         if key is None:
             return False
         request.headers["DPoP"] = dpop_proof(
-            key, method=request.method, url=str(request.url), nonce=self._nonce, access_token=token, now=time.time()
+            key,
+            method=request.method,
+            url=str(request.url),
+            nonce=self._nonce,
+            access_token=token,
+            body=request.content,
+            now=time.time(),
         )
         return True
 

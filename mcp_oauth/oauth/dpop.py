@@ -59,11 +59,19 @@ def new_dpop_key() -> str:
 
 
 def dpop_proof(
-    key: str, *, method: str, url: str, nonce: str | None = None, access_token: str | None = None, now: float
+    key: str,
+    *,
+    method: str,
+    url: str,
+    nonce: str | None = None,
+    access_token: str | None = None,
+    body: bytes | None = None,
+    now: float,
 ) -> str:
     """Return the ``DPoP`` header's value for one request; a proof serves once (RFC 9449 §4.2).
 
-    ``url`` is the address as sent, ``now`` in epoch seconds, ``access_token`` the token sent along, if any.
+    ``url`` is the address as sent, ``now`` in epoch seconds, ``access_token`` the token sent along, if any. ``body``
+    binds the proof to a request to an MCP server, which has one address for everything (MCP's DPoP profile).
     Raises: ConfigurationError when the key is not one of :func:`new_dpop_key`; ValueError for no http address.
     """
     private_key = load_signing_key(key).private_key
@@ -81,6 +89,9 @@ def dpop_proof(
         # Replaced rather than refused: an encoding error would carry the token with it.
         digest = hashlib.sha256(access_token.encode("ascii", "replace")).digest()
         claims["ath"] = base64.urlsafe_b64encode(digest).rstrip(b"=").decode("ascii")
+    if body is not None:
+        # The value of RFC 9530's Content-Digest. Who does not know the claim passes over it (RFC 7519 §4).
+        claims["content_digest"] = f"sha-256=:{base64.b64encode(hashlib.sha256(body).digest()).decode('ascii')}:"
     public = ECAlgorithm.to_jwk(private_key.public_key(), as_dict=True)
     headers = {"typ": "dpop+jwt", "jwk": {name: public[name] for name in _PUBLIC_MEMBERS}}
     return jwt.encode(claims, private_key, algorithm=DPOP_ALGORITHM, headers=headers)

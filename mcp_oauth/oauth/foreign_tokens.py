@@ -18,7 +18,7 @@ def unverified_claims(token: str) -> Mapping[str, Any]:
     """
     try:
         claims: dict[str, Any] = jwt.decode(token, options={"verify_signature": False})
-    except jwt.PyJWTError:
+    except (jwt.PyJWTError, UnicodeError):
         # Without its cause, which may quote the token.
         raise ConfigurationError("The token is not a JWT.") from None
     return claims

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import Any, Final
 
 from mcp_oauth.messages import HttpResponse
@@ -22,7 +23,12 @@ def json_object(response: HttpResponse) -> dict[str, Any]:
     """
     content_type = media_type(response)
     try:
-        value = json.loads(response.body.decode("utf-8-sig"), parse_int=_bounded_int, parse_constant=_no_such_constant)
+        value = json.loads(
+            response.body.decode("utf-8-sig"),
+            parse_int=_bounded_int,
+            parse_float=_finite_float,
+            parse_constant=_no_such_constant,
+        )
     except (ValueError, RecursionError) as error:
         # RecursionError: a few thousand nested brackets are malformed for every document read here.
         if "html" in content_type or response.body.lstrip()[:1] == b"<":
@@ -44,6 +50,12 @@ def _bounded_int(digits: str) -> int:
     if len(digits) <= _MOST_DIGITS:
         return int(digits)
     return -(10**_MOST_DIGITS) if digits.startswith("-") else 10**_MOST_DIGITS
+
+
+def _finite_float(digits: str) -> float | None:
+    # 1e400 is JSON that neither a float holds nor a database takes back; it counts as null, like Infinity.
+    value = float(digits)
+    return value if math.isfinite(value) else None
 
 
 def _no_such_constant(name: str) -> None:

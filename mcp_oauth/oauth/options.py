@@ -70,6 +70,10 @@ class OAuthOptions:
             raise ConfigurationError("OAuth options must be a JSON object.")
         return cls(**{_known_key(key): _checked(key, value) for key, value in data.items()})
 
+    def opt_outs(self) -> tuple[str, ...]:
+        """Return the names of the checks that are switched off, so that this can be put on record."""
+        return tuple(name for name in sorted(_SWITCHES) if getattr(self, name))
+
     def to_json(self) -> dict[str, Any]:
         """Return the options that differ from their defaults, as a JSON object."""
         default = OAuthOptions()

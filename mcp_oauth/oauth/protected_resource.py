@@ -37,6 +37,28 @@ class ProtectedResourceMetadata:
     dpop: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class ResourceMetadataExamination:
+    """What a metadata document says, and every rule it breaks.
+
+    ``read`` is ``None`` when there is no JSON object; a member that cannot be used is empty in it, and with any of
+    ``faults`` nothing in it may be relied on. ``tolerated`` are those that an option of the server lets pass.
+    """
+
+    read: ProtectedResourceMetadata | None
+    faults: tuple[DiscoveryFailed, ...]
+    tolerated: tuple[DiscoveryFailed, ...] = ()
+
+    def accepted(self) -> ProtectedResourceMetadata:
+        """Return the document if it breaks no rule.
+
+        Raises: DiscoveryFailed with the first one it breaks.
+        """
+        if self.faults or self.read is None:
+            raise self.faults[0]
+        return self.read
+
+
 def resource_metadata_locations(server_url: str, challenge: str | None) -> tuple[ResourceMetadataLocation, ...]:
     """Return where to look, best first: the challenge's address, the path's well-known one, the root's (RFC 9728 §3.1).
 
@@ -70,32 +92,76 @@ def parse_protected_resource_metadata(
     administrator's opt-out from that check alone.
     Raises: DiscoveryFailed naming the document and the reason.
     """
+    return examine_protected_resource_metadata(
+        response,
+        server_url=server_url,
+        location=location,
+        tolerate_mismatch=tolerate_mismatch,
+        allow_loopback=allow_loopback,
+    ).accepted()
+
+
+def examine_protected_resource_metadata(
+    response: HttpResponse,
+    *,
+    server_url: str,
+    location: ResourceMetadataLocation,
+    tolerate_mismatch: bool = False,
+    allow_loopback: bool = False,
+) -> ResourceMetadataExamination:
+    """Return what :func:`parse_protected_resource_metadata` goes by: everything that is wrong, and what is not.
+
+    Sources: RFC 9728 §2, §3.2, §3.3.
+    """
     document = location.url
-    what = "The protected resource metadata"
+
+    def fault(problem: str, *, field: str, rule: str, option: str = "") -> DiscoveryFailed:
+        return DiscoveryFailed(
+            f"The protected resource metadata {problem}.", document=document, field=field, rule=rule, option=option
+        )
+
     if response.status != 200:
-        raise DiscoveryFailed(f"{what} was answered with HTTP status {response.status}.", document=document)
+        problem = f"was answered with HTTP status {response.status}"
+        rule = "RFC 9728 §3.2: the metadata is answered with status 200"
+        return ResourceMetadataExamination(None, (fault(problem, field="status", rule=rule),))
     try:
         data = json_object(response)
     except NotAJsonObject as error:
-        raise DiscoveryFailed(f"{what} {error}.", document=document) from error
+        unreadable = fault(str(error), field="body", rule="RFC 9728 §3.2: the metadata is a JSON object")
+        unreadable.__cause__ = error
+        return ResourceMetadataExamination(None, (unreadable,))
+    faults: list[DiscoveryFailed] = []
+    tolerated: list[DiscoveryFailed] = []
     resource = data.get("resource")
     if resource is None or resource == "":
-        raise DiscoveryFailed(f"{what} lacks the member resource.", document=document)
-    if not isinstance(resource, str) or not _RESOURCE_CHARACTERS.fullmatch(resource):
-        raise DiscoveryFailed(f"{what} has a member resource that is no address.", document=document)
-    if not tolerate_mismatch and resource not in _accepted_resources(server_url, location):
-        raise DiscoveryFailed(
-            f"{what} describes {printable(resource, 200)}, which is not this server ({printable(server_url, 200)}).",
-            document=document,
+        faults.append(fault("lacks the member resource", field="resource", rule="RFC 9728 §2: resource is required"))
+        resource = ""
+    elif not isinstance(resource, str) or not _RESOURCE_CHARACTERS.fullmatch(resource):
+        rule = "RFC 9728 §2: resource is an https URL"
+        faults.append(fault("has a member resource that is no address", field="resource", rule=rule))
+        resource = ""
+    elif resource not in _accepted_resources(server_url, location):
+        mismatch = fault(
+            f"describes {printable(resource, 200)}, which is not this server ({printable(server_url, 200)})",
+            field="resource",
+            rule="RFC 9728 §3.3: resource must equal the address that the metadata was asked for",
+            option="tolerate_resource_mismatch",
         )
-    return ProtectedResourceMetadata(
+        (tolerated if tolerate_mismatch else faults).append(mismatch)
+    try:
+        authorization_servers = _authorization_servers(data, document, allow_loopback=allow_loopback)
+    except DiscoveryFailed as error:
+        faults.append(error)
+        authorization_servers = ()
+    read = ProtectedResourceMetadata(
         resource=resource,
-        authorization_servers=_authorization_servers(data, document, allow_loopback=allow_loopback),
+        authorization_servers=authorization_servers,
         scopes_supported=_scopes(data.get("scopes_supported")),
         document=document,
         dpop=data.get("dpop_bound_access_tokens_required") is True
         or bool(data.get("dpop_signing_alg_values_supported")),
     )
+    return ResourceMetadataExamination(read, tuple(faults), tuple(tolerated))
 
 
 def _accepted_resources(server_url: str, location: ResourceMetadataLocation) -> set[str]:
@@ -111,7 +177,10 @@ def _authorization_servers(data: dict[str, Any], document: str, *, allow_loopbac
     listed = data.get("authorization_servers")
     if not isinstance(listed, list) or not listed:
         raise DiscoveryFailed(
-            "The protected resource metadata lacks the member authorization_servers.", document=document
+            "The protected resource metadata lacks the member authorization_servers.",
+            document=document,
+            field="authorization_servers",
+            rule="MCP authorization: the metadata names at least one authorization server (RFC 9728 §2)",
         )
     usable: list[str] = []
     first_problem: DiscoveryFailed | None = None
@@ -121,7 +190,12 @@ def _authorization_servers(data: dict[str, Any], document: str, *, allow_loopbac
                 entry, name="authorization_servers", document=document, allow_loopback=allow_loopback
             )
             if "?" in issuer:
-                raise DiscoveryFailed("The metadata's authorization_servers contains a query (?).", document=document)
+                raise DiscoveryFailed(
+                    "The metadata's authorization_servers contains a query (?).",
+                    document=document,
+                    field="authorization_servers",
+                    rule="RFC 8414 §2: an issuer has no query",
+                )
         except DiscoveryFailed as error:
             # One unusable entry does not spoil the others; the first reason is told when none is left.
             first_problem = first_problem or error

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import math
 import re
+import time
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
-from mcp_oauth.exceptions import RegistrationFailed, RegistrationRequired
+from mcp_oauth.exceptions import ConfigurationError, RegistrationFailed, RegistrationRequired
 from mcp_oauth.messages import HttpRequest, HttpResponse
 from mcp_oauth.oauth.authorization_server import AuthorizationServerMetadata
 from mcp_oauth.oauth.json_documents import NotAJsonObject, json_object
 from mcp_oauth.oauth.options import OAuthOptions
+from mcp_oauth.oauth.retry_after import retry_after_seconds
 from mcp_oauth.oauth.server_words import error_code, printable, quotable
 from mcp_oauth.oauth.urls import host_of, is_loopback_host, origin
 
@@ -21,6 +24,8 @@ ApplicationType = Literal["web", "native"]
 # In the order we prefer them: a public client has no secret to lose, and basic authentication has two dialects.
 AUTH_METHODS: Final = ("none", "client_secret_post", "client_secret_basic")
 _GRANT_TYPES: Final = ["authorization_code", "refresh_token"]
+# Where registrations are limited and nothing is said, an hour is the usual window (RFC 6585 §4 leaves it open).
+DEFAULT_RETRY_AFTER: Final = 3600
 _VISIBLE = re.compile(r"[\x20-\x7e]{1,4096}")
 
 
@@ -67,21 +72,37 @@ def choose_registration(
     if wanted == "preregistered" or (wanted == "auto" and has_preregistered):
         if has_preregistered:
             return "preregistered"
-        raise _registration_required(metadata, "this server is set to use a client registered by hand")
+        raise _registration_required(
+            metadata,
+            "this server is set to use a client registered by hand",
+            field="client_id",
+            rule="The option registration asks for a client that an administrator enters",
+            option="registration",
+        )
     if options.token_endpoint_auth_method == "private_key_jwt":  # noqa: S105  (a method's name)
         # Neither our metadata document nor a dynamic registration publishes a key.
-        raise _registration_required(metadata, "the issuer has to be given the client's public key")
+        raise _registration_required(
+            metadata,
+            "the issuer has to be given the client's public key",
+            field="client_id",
+            rule="RFC 7523 §3: the issuer knows the key that a client signs with",
+            option="token_endpoint_auth_method",
+        )
     if wanted == "cimd":
         if cimd_possible:
             return "cimd"
         raise _registration_required(
-            metadata, "this application publishes no client metadata document that the issuer could read"
+            metadata,
+            "this application publishes no client metadata document that the issuer could read",
+            field="client_id",
+            rule="Client ID metadata documents §3: the client ID is an https URL that the issuer can read",
+            option="registration",
         )
     if wanted == "auto" and cimd_possible and metadata.client_id_metadata_document_supported:
         return "cimd"
     if metadata.registration_endpoint is not None:
         return "dynamic"
-    raise _registration_required(metadata, "the issuer does not register clients by itself")
+    raise _no_registration(metadata)
 
 
 def client_metadata_url_usable(url: str, *, issuer: str) -> bool:
@@ -118,6 +139,19 @@ def application_type_for(redirect_uri: str) -> ApplicationType | None:
     return "native" if is_loopback_host(host_of(redirect_uri)) else None
 
 
+def check_redirect_uri(redirect_uri: str) -> str:
+    """Return the redirect URI, which is https or on this machine (MCP authorization, communication security).
+
+    Raises: ConfigurationError for any other, where a code could be read on its way.
+    """
+    if application_type_for(redirect_uri) is None:
+        raise ConfigurationError(
+            "This site's redirect URI is neither https nor on this machine, so nobody can be sent back to it safely.",
+            next_step="Ask the operator to set MCP_OAUTH['PUBLIC_URL'] to the site's https address.",
+        )
+    return redirect_uri
+
+
 def client_metadata_document(
     *, client_id_url: str, client_name: str, redirect_uri: str, client_uri: str
 ) -> dict[str, Any]:
@@ -150,48 +184,55 @@ def registration_request(
     application_type: ApplicationType | None,
     scope: str | None = None,
     token_endpoint_auth_method: str = "",
+    initial_access_token: str | None = None,
 ) -> HttpRequest:
     """Return the request that registers this application at an issuer (RFC 7591 §3.1).
 
-    ``token_endpoint_auth_method`` defaults to :func:`preferred_auth_method`; ``application_type`` ``None`` leaves that
-    member out. A narrow ``scope`` makes later step-up impossible at some servers: give every scope or none.
-    Raises: RegistrationRequired when the issuer has no registration endpoint.
+    ``initial_access_token`` permits it where not everybody may register (RFC 7591 §3). ``token_endpoint_auth_method``
+    defaults to :func:`preferred_auth_method`; ``application_type`` ``None`` leaves that member out. A narrow
+    ``scope`` makes later step-up impossible at some servers: give every scope or none.
+    Raises: RegistrationRequired when the issuer has no registration endpoint; ConfigurationError for a redirect URI
+    that is not safe.
     """
     if metadata.registration_endpoint is None:
-        raise _registration_required(metadata, "the issuer does not register clients by itself")
+        raise _no_registration(metadata)
     body = {
-        **_client_facts(client_name=client_name, redirect_uri=redirect_uri, client_uri=client_uri),
+        **_client_facts(client_name=client_name, redirect_uri=check_redirect_uri(redirect_uri), client_uri=client_uri),
         "token_endpoint_auth_method": token_endpoint_auth_method or preferred_auth_method(metadata),
         **_application_type(application_type),
     }
     if scope:
         body["scope"] = scope
+    headers = {"Content-Type": "application/json", "Accept": "application/json"}
+    if initial_access_token is not None:
+        headers["Authorization"] = f"Bearer {initial_access_token}"
     return HttpRequest(
         method="POST",
         url=metadata.registration_endpoint,
-        headers={"Content-Type": "application/json", "Accept": "application/json"},
+        headers=headers,
         body=json.dumps(body).encode(),
     )
 
 
 def parse_registration_response(
-    response: HttpResponse, *, metadata: AuthorizationServerMetadata, requested_method: str
+    response: HttpResponse, *, metadata: AuthorizationServerMetadata, requested_method: str, redirect_uri: str = ""
 ) -> RegisteredClient:
     """Return the client that an issuer registered (RFC 7591 §3.2).
 
+    ``redirect_uri`` is the one to tell an administrator who has to register a client by hand after a refusal.
     Obeys the method the issuer assigned; a secret without a method means ``client_secret_post``, unless basic
     authentication was asked for or is all that the issuer supports.
     Raises: RegistrationFailed with the issuer's own words, bounded.
     """
     document = response.url
     if response.status not in {200, 201}:
-        raise _refusal(response)
+        raise _refusal(response, redirect_uri)
     try:
         data = json_object(response)
     except NotAJsonObject as error:
         raise RegistrationFailed(f"The answer to the client registration {error}.", document=document) from error
     if data.get("error"):
-        raise _refusal(response)
+        raise _refusal(response, redirect_uri)
     client_id = data.get("client_id")
     if not isinstance(client_id, str) or not _VISIBLE.fullmatch(client_id):
         raise RegistrationFailed("The answer to the client registration lacks a usable client_id.", document=document)
@@ -260,7 +301,7 @@ def _epoch_seconds(value: object) -> int | None:
     return int(value)
 
 
-def _refusal(response: HttpResponse) -> RegistrationFailed:
+def _refusal(response: HttpResponse, redirect_uri: str) -> RegistrationFailed:
     try:
         data = json_object(response)
     except NotAJsonObject:
@@ -270,21 +311,48 @@ def _refusal(response: HttpResponse) -> RegistrationFailed:
     sentence = f"The authorization server refused to register this application (HTTP status {response.status}"
     sentence += f", {code})" if code else ")"
     sentence += f": “{words}”" if words else "."
-    next_step = ""
+    next_step, retry_after = "", None
     if response.status == 429:
-        wait = response.header("retry-after") or ""
-        seconds = int(wait) if wait.isascii() and wait.isdigit() and len(wait) < 7 else None
-        next_step = f"Try again in {seconds} seconds." if seconds is not None else "Try again in an hour."
+        # Registrations are limited by the hour where they are limited.
+        retry_after = retry_after_seconds(response, now=time.time()) or DEFAULT_RETRY_AFTER
+        next_step = registration_pause(retry_after)
     elif response.status in {401, 403}:
-        next_step = "Register a client with the provider and enter its client ID in the server's settings."
-    return RegistrationFailed(sentence, document=response.url, next_step=next_step)
+        with_it = f" with the redirect URI {redirect_uri}" if redirect_uri else ""
+        next_step = (
+            f"Register a client with the provider{with_it} and enter its client ID in the server's settings, or the "
+            "token to register with if the provider gave you one."
+        )
+    return RegistrationFailed(sentence, document=response.url, next_step=next_step, retry_after=retry_after)
 
 
-def _registration_required(metadata: AuthorizationServerMetadata, reason: str) -> RegistrationRequired:
+def registration_pause(seconds: int) -> str:
+    """Return in words when a registration may be tried again."""
+    if seconds <= 120:
+        return f"Try again in {seconds} seconds."
+    if 3540 < seconds <= 3600:
+        return "Try again in an hour."
+    return f"Try again in {math.ceil(seconds / 60)} minutes."
+
+
+def _no_registration(metadata: AuthorizationServerMetadata) -> RegistrationRequired:
+    return _registration_required(
+        metadata,
+        "the issuer does not register clients by itself",
+        field="registration_endpoint",
+        rule="RFC 8414 §2: an issuer that registers clients names its registration_endpoint (RFC 7591 §3)",
+    )
+
+
+def _registration_required(
+    metadata: AuthorizationServerMetadata, reason: str, *, field: str, rule: str, option: str = ""
+) -> RegistrationRequired:
     issuer = printable(metadata.issuer, 200)
     return RegistrationRequired(
         f"A client must be registered by hand at {issuer}, because {reason}. Create a web application there that uses "
         "the authorization code grant with PKCE and refresh tokens, with this application's redirect URI.",
         document=metadata.document,
         next_step=f"Enter the client ID, and the secret if any, in the server's settings; the issuer is {issuer}.",
+        field=field,
+        rule=rule,
+        option=option,
     )

@@ -6,8 +6,6 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC
-from email.utils import parsedate_to_datetime
 from typing import Any, Final, Literal
 from urllib.parse import parse_qsl
 
@@ -23,11 +21,11 @@ from mcp_oauth.oauth.authorization import ValidatedCallback
 from mcp_oauth.oauth.client_authentication import BasicShape, authenticated_form
 from mcp_oauth.oauth.json_documents import NotAJsonObject, json_object, media_type
 from mcp_oauth.oauth.registration import ClientCredentials
+from mcp_oauth.oauth.retry_after import retry_after_seconds
 from mcp_oauth.oauth.server_words import error_code, quotable, scope_tokens
 from mcp_oauth.oauth.urls import issuers_match
 
 LONGEST_LIFETIME: Final = 10 * 365 * 24 * 3600
-LONGEST_RETRY_AFTER: Final = 24 * 3600
 
 TokenType = Literal["Bearer", "DPoP"]
 ID_TOKEN_TYPE: Final = "urn:ietf:params:oauth:token-type:id_token"  # noqa: S105  (a type's name)
@@ -44,7 +42,10 @@ _ABOUT_THE_REQUEST: Final = frozenset(
     {"invalid_request", "unauthorized_client", "unsupported_grant_type", "invalid_scope", "invalid_target"}
 )
 # A nonce that was replaced while the proof with it was on its way says nothing about the grant (RFC 9449 §8).
-_TRY_LATER: Final = frozenset({"temporarily_unavailable", "server_error", "slow_down", "ratelimited", "use_dpop_nonce"})
+# A refused proof says that two clocks disagree, and nothing about the grant.
+_TRY_LATER: Final = frozenset(
+    {"temporarily_unavailable", "server_error", "slow_down", "ratelimited", "use_dpop_nonce", "invalid_dpop_proof"}
+)
 _VISIBLE = re.compile(r"[\x21-\x7e]+")
 _NUMBER = re.compile(r"[+-]?[0-9]{1,20}(?:\.[0-9]{0,20})?")
 
@@ -248,7 +249,9 @@ def _granted(response: HttpResponse, *, now: float) -> Mapping[str, Any]:
             raise _refusal(response, {}, now=now) from error
         # A maintenance page or a proxy's sign-in page says nothing about the grant.
         raise TokenEndpointUnavailable(
-            f"The token endpoint's answer {error}.", document=response.url, retry_after=_retry_after(response, now=now)
+            f"The token endpoint's answer {error}.",
+            document=response.url,
+            retry_after=retry_after_seconds(response, now=now),
         ) from error
     if not 200 <= response.status < 300 or data.get("error"):
         raise _refusal(response, data, now=now)
@@ -305,7 +308,34 @@ def _lifetime(value: object) -> float | None:
 def _scope(value: object, requested_scope: str) -> str:
     if isinstance(value, list):
         value = " ".join(item for item in value if isinstance(item, str))
-    return " ".join(scope_tokens(value)) if isinstance(value, str) else requested_scope
+    if not isinstance(value, str):
+        return requested_scope
+    tokens: list[str] = []
+    for token in scope_tokens(value):
+        # Some servers list what they grant with commas, which a scope may contain: what was asked for tells them apart.
+        parts = token.split(",")
+        tokens += parts if set(parts) <= set(requested_scope.split()) else [token]
+    # A scope has a token at least (RFC 6749 §3.3): an empty one says nothing of what was granted.
+    return " ".join(dict.fromkeys(tokens)) or requested_scope
+
+
+def client_was_refused(response: HttpResponse) -> bool:
+    """Return whether a token endpoint refused how the client showed itself, rather than what it asked for.
+
+    RFC 6749 §5.2 has ``invalid_client`` for it; servers that dislike the form of it say ``invalid_request``.
+    """
+    if response.status not in {400, 401}:
+        return False
+    code = refusal_code(response)
+    return code in {"invalid_client", "invalid_request"} or (not code and response.status == 401)
+
+
+def refusal_code(response: HttpResponse) -> str:
+    """Return the error code of an answer (RFC 6749 §5.2); empty when it has none."""
+    try:
+        return _error(json_object(response))[0]
+    except NotAJsonObject:
+        return ""
 
 
 def _refusal(response: HttpResponse, data: Mapping[str, Any], *, now: float) -> TokenRequestFailed:
@@ -321,7 +351,7 @@ def _refusal(response: HttpResponse, data: Mapping[str, Any], *, now: float) -> 
         return TokenEndpointUnavailable(
             f"The token endpoint cannot answer for now{detail}",
             document=document,
-            retry_after=_retry_after(response, now=now),
+            retry_after=retry_after_seconds(response, now=now),
         )
     if code in _DEAD_GRANT:
         return InvalidGrant(
@@ -348,18 +378,3 @@ def _error(data: Mapping[str, Any]) -> tuple[str, object]:
         inner = next((error[key] for key in ("code", "status", "type") if isinstance(error.get(key), str)), None)
         return error_code(inner), description or error.get("message")
     return (error_code(error) if error else ""), description
-
-
-def _retry_after(response: HttpResponse, *, now: float) -> int | None:
-    """Return the whole seconds the server asks us to wait, at most a day (RFC 9110 §10.2.3)."""
-    text = (response.header("retry-after") or "").strip()
-    if text.isascii() and text.isdigit():
-        return min(int(text[:10]), LONGEST_RETRY_AFTER)
-    if not text or len(text) > 60:
-        return None
-    try:
-        moment = parsedate_to_datetime(text)
-        seconds = moment.replace(tzinfo=moment.tzinfo or UTC).timestamp() - now
-    except (ValueError, OverflowError):
-        return None
-    return max(0, min(math.ceil(seconds), LONGEST_RETRY_AFTER))

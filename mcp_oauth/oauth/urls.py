@@ -22,6 +22,15 @@ _URL_CHARACTERS = re.compile(r"[\x21\x23-\x3b\x3d\x3f-\x5b\x5d-\x7e]+")
 _BLANKS_AND_CONTROLS = re.compile(r"[\x00-\x20\x7f-\xa0\u2000-\u200f\u2028-\u202f\u205f-\u206f\u3000\ufeff]")
 
 
+# Where the rules for a member stand that are not RFC 8414's.
+_SOURCES: Final = {
+    "resource_metadata": "RFC 9728 §5.1",
+    "authorization_servers": "RFC 9728 §2",
+    "idp_issuer": "RFC 8414 §2",
+    "idp_token_endpoint": "RFC 6749 §3.2",
+}
+
+
 class UnusableUrl(ValueError):
     """The text is no http address; the exception's own text completes the sentence "The address …"."""
 
@@ -98,24 +107,26 @@ def check_endpoint(url: object, *, name: str, document: str, allow_loopback: boo
     ``name`` is the member it was found in and ``document`` the URL of the document (RFC 8414 §2, RFC 9728 §2).
     Raises: DiscoveryFailed naming both.
     """
+    source = _SOURCES.get(name, "RFC 8414 §2")
 
-    def refuse(problem: str) -> DiscoveryFailed:
-        return DiscoveryFailed(f"The metadata's {name} {problem}.", document=document)
+    def refuse(problem: str, rule: str) -> DiscoveryFailed:
+        return DiscoveryFailed(f"The metadata's {name} {problem}.", document=document, field=name, rule=rule)
 
     if url is None or url == "":
-        raise refuse("is missing")
+        raise refuse("is missing", f"{source}: {name} is required")
     if not isinstance(url, str):
-        raise refuse("is not text")
+        raise refuse("is not text", f"{source}: {name} is a URL")
     try:
         parts = _split(url)
     except UnusableUrl as error:
-        raise refuse(str(error)) from None
+        raise refuse(str(error), f"{source}: {name} is an https URL") from None
     if "@" in parts.netloc:
-        raise refuse("contains a user name or password")
+        raise refuse("contains a user name or password", "RFC 9110 §4.2.4: a URL carries no user name or password")
     if "#" in url:
-        raise refuse("contains a fragment (#)")
+        raise refuse("contains a fragment (#)", f"{source}: {name} has no fragment")
     if problem := _scheme_problem(parts, allow_loopback=allow_loopback):
-        raise refuse(problem)
+        https = f"{source}: {name} is an https URL"
+        raise refuse(problem, https if parts.scheme == "http" else "A document of others never points at this machine")
     return url
 
 

@@ -28,7 +28,7 @@ from mcp_oauth.exceptions import (
     NotAllowed,
     SecretUnreadable,
 )
-from mcp_oauth.models import AuthorizationFlow, McpServer, McpServerOAuth, Membership, ToolCatalogue
+from mcp_oauth.models import AuthorizationFlow, Event, McpServer, McpServerOAuth, Membership, ToolCatalogue
 from mcp_oauth.oauth.authorization import (
     ExpectedCallback,
     ValidatedCallback,
@@ -46,6 +46,7 @@ from mcp_oauth.oauth.registration import ClientCredentials
 from mcp_oauth.oauth.token import TokenSet, code_request, parse_token_response
 from mcp_oauth.services import grants, step_up
 from mcp_oauth.services.discovery import discover
+from mcp_oauth.services.events import record
 from mcp_oauth.services.flows import bound_open_flows, browser_hash, consume, find_flow, require_same_person
 from mcp_oauth.services.probes import probe
 from mcp_oauth.services.registrations import Client, client_for, forget, redirect_uri
@@ -117,6 +118,8 @@ def start_authorization(
     bound_open_flows(user)
 
     options = options_of(target)
+    if opt_outs := options.opt_outs():
+        logger.warning("connecting to server %s without these checks: %s", target.pk, ", ".join(opt_outs))
     report = probe(target.url, options)
     try:
         if report.auth_mode is None and report.error is not None:
@@ -186,6 +189,25 @@ def finish_authorization(user: Person, *, browser: str, parameters: Mapping[str,
         TokenRequestFailed: the code could not be exchanged.
     """
     flow = find_flow(parameters)
+    try:
+        return _finish(flow, user, browser, parameters)
+    except McpOAuthError as error:
+        reason = str(getattr(error, "reason", ""))
+        # A page that is opened again is no event; everything else of a flow of ours is.
+        if reason not in {"used", "expired"}:
+            record(
+                Event.Kind.CONNECTION_FAILED,
+                flow.server,
+                user_id=flow.user_id,
+                actor=user,
+                outcome=error.code,
+                reason=reason,
+                issuer=flow.issuer,
+            )
+        raise
+
+
+def _finish(flow: AuthorizationFlow, user: Person, browser: str, parameters: Mapping[str, Sequence[str]]) -> Connected:
     require_same_person(flow, user, browser)
     consume(flow)
     server = server_for(user, flow.server)
@@ -250,7 +272,7 @@ def disconnect(server: McpServer | uuid.UUID | str, user: Person) -> Disconnecte
         # Nothing to revoke; what is under way ends all the same.
         AuthorizationFlow.objects.filter(server_id=target.pk, user_id=user.pk).delete()
         return Disconnected(target, False, None)
-    return Disconnected(target, True, end_grant(grant))
+    return Disconnected(target, True, end_grant(grant, actor=user))
 
 
 def _require_oauth(server: McpServer) -> None:
@@ -315,11 +337,12 @@ def _exchange(
     dpop_key: str | None,
 ) -> TokenSet:
     response = fetch_tokens(
-        lambda: code_request(
+        lambda shape: code_request(
             callback,
             token_endpoint=metadata.token_endpoint,
             client=client.credentials,
             resource=flow.resource or None,
+            basic_shape=shape,
         ),
         dpop_key=dpop_key,
     )
@@ -385,6 +408,18 @@ def _store(
                 step_up.count_request(grant, flow.step_up_scope)
                 grant.save()
                 ToolCatalogue.objects.filter(server_id=server.pk, user_id=owner).delete()
+                record(
+                    Event.Kind.CONNECTED,
+                    server,
+                    grant=grant,
+                    actor=flow.user,
+                    issuer=grant.issuer,
+                    client_id=grant.client_id,
+                    scope=grant.scope,
+                    stepped_up=flow.step_up_scope,
+                    resource=grant.resource,
+                    opt_outs=options_of(server).opt_outs(),
+                )
         except IntegrityError:
             continue  # the first two callbacks of this person raced; the row exists now
         return grant

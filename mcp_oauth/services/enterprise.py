@@ -17,7 +17,7 @@ from mcp_oauth.oauth.identity import IdentityToken
 from mcp_oauth.oauth.options import OAuthOptions
 from mcp_oauth.oauth.token import id_jag_request, parse_id_jag_response
 from mcp_oauth.oauth.urls import check_endpoint, issuers_match, same_origin
-from mcp_oauth.services.discovery import find_authorization_server
+from mcp_oauth.services.discovery import find_authorization_server, grant_type_of
 from mcp_oauth.services.evidence import Evidence
 from mcp_oauth.services.registrations import identity_provider_client
 from mcp_oauth.services.wire import fetch
@@ -99,8 +99,10 @@ def identity_assertion(
                 % {"issuer": issuer[:200]}
             )
     else:
-        # No authorization code is asked for there, so what it says about PKCE is of no interest.
-        metadata = find_authorization_server(issuer, OAuthOptions(tolerate_missing_s256=True), Evidence())
+        # No authorization code is asked for there, so what it says about signing in is of no interest.
+        metadata = find_authorization_server(
+            issuer, OAuthOptions(), Evidence(), grant_type=grant_type_of(server.auth_mode)
+        )
         token_endpoint = metadata.token_endpoint
     request = id_jag_request(
         token_endpoint=token_endpoint,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 import uuid
 from dataclasses import dataclass, field
@@ -24,7 +25,7 @@ from mcp_oauth.exceptions import (
 )
 from mcp_oauth.models import McpServer, McpServerOAuth
 from mcp_oauth.services import unattended
-from mcp_oauth.services.renewal import LostRace, needs_person, renew, take_lease
+from mcp_oauth.services.renewal import LostRace, may_be_asked, needs_person, renew, take_lease
 from mcp_oauth.services.workspaces import Person
 
 logger = logging.getLogger(__name__)
@@ -100,6 +101,15 @@ def usable_grant(server: McpServer, user: Person, *, rejected_version: int | Non
             # "rejected" would say that the token had just been renewed.
             needs_person(grant, "revoked" if rejected else "expired")
             continue
+        pause = _pause_left(grant)
+        if pause > 0 and usable is not None and still_good:
+            return usable
+        if pause > 0:
+            raise TokenEndpointUnavailable(
+                _("The access to %(server)s cannot be renewed for now.") % {"server": server.name},
+                document=grant.token_endpoint,
+                retry_after=math.ceil(pause),
+            )
         lease = take_lease(grant)
         if lease is not None:
             try:
@@ -120,6 +130,13 @@ def usable_grant(server: McpServer, user: Person, *, rejected_version: int | Non
                 document=grant.token_endpoint,
             )
         time.sleep(settings.REFRESH_POLL_SECONDS)
+
+
+def _pause_left(grant: McpServerOAuth) -> float:
+    """Return for how many seconds the token endpoint is still left alone after a failure."""
+    if grant.refresh_not_before is None:
+        return 0.0
+    return max(0.0, (grant.refresh_not_before - timezone.now()).total_seconds())
 
 
 def is_due(grant: McpServerOAuth, *, within: float = 0.0) -> bool:
@@ -144,6 +161,7 @@ def refresh_due_grants(*, within: float) -> list[tuple[McpServerOAuth, McpOAuthE
         server_generation=F("server__generation"),
     )
     due = due.filter(expires_at__lte=timezone.now() + timedelta(seconds=max(within, settings.REFRESH_SKEW_SECONDS)))
+    due = due.filter(may_be_asked(timezone.now()))
     outcomes: list[tuple[McpServerOAuth, McpOAuthError | None]] = []
     for grant in due.iterator(chunk_size=200):
         if not is_due(grant, within=within):

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from django.utils.translation import gettext as _
 
 from mcp_oauth.exceptions import InvalidRequest
+from mcp_oauth.oauth.server_words import printable
 
 # RFC 9110 §5.1: a field name is a token.
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,100}")
@@ -66,7 +67,7 @@ def check_headers(headers: Mapping[str, str]) -> None:
         raise InvalidRequest(_("At most %(count)d headers can be stored.") % {"count": _MAX_HEADERS})
     for name, value in headers.items():
         if not _HEADER_NAME.fullmatch(name):
-            raise InvalidRequest(_("“%(name)s” is not the name of a header.") % {"name": name[:100]})
+            raise InvalidRequest(_("“%(name)s” is not the name of a header.") % {"name": printable(name, 100)})
         if name.lower() in _RESERVED_HEADERS:
             raise InvalidRequest(_("The header “%(name)s” is set by the application itself.") % {"name": name})
         if len(value) > _MAX_HEADER_VALUE or not value.isprintable() or not value.isascii():

@@ -11,13 +11,13 @@ from django.utils.translation import gettext as _
 
 from mcp_oauth import __version__
 from mcp_oauth.conf import settings
-from mcp_oauth.exceptions import DeadlineExceeded, DiscoveryFailed, McpOAuthError, ServerRefused, ServerUnreachable
+from mcp_oauth.exceptions import DeadlineExceeded, McpOAuthError, ServerRefused, ServerUnreachable
 from mcp_oauth.messages import HttpRequest, HttpResponse
 from mcp_oauth.models import McpServer
-from mcp_oauth.oauth.challenge import BearerChallenge, bearer_challenge
+from mcp_oauth.oauth.challenge import BearerChallenge, bearer_challenge, parse_challenges
 from mcp_oauth.oauth.options import OAuthOptions
 from mcp_oauth.oauth.protected_resource import ProtectedResourceMetadata
-from mcp_oauth.services.discovery import find_resource_metadata
+from mcp_oauth.services.discovery import ResourceMetadataSearch, search_resource_metadata
 from mcp_oauth.services.evidence import Evidence, Verdict
 
 # The two revisions asked for by name; the session room negotiates within them later.
@@ -31,6 +31,8 @@ class ProbeReport:
     """What one contact showed.
 
     ``auth_mode`` is ``None`` when the server did not answer as an MCP server; ``error`` then says why.
+    ``schemes`` are those of every challenge, in lower case, and ``None`` when the server let a stranger in.
+    ``resource_search`` is ``None`` where the server's metadata was not asked for.
     ``protocol_version`` and ``discover_result`` are known when the server told them to a stranger.
     """
 
@@ -42,6 +44,8 @@ class ProbeReport:
     protocol_version: str = ""
     discover_result: dict[str, Any] | None = None
     error: McpOAuthError | None = None
+    resource_search: ResourceMetadataSearch | None = None
+    schemes: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -144,14 +148,14 @@ class _Prober:
         self.evidence.note(request, "end of session", response.status, "ok" if response.status < 300 else "absent")
 
 
-def probe(url: str, options: OAuthOptions) -> ProbeReport:
+def probe(url: str, options: OAuthOptions, evidence: Evidence | None = None) -> ProbeReport:
     """Contact a server without credentials and say what it is.
 
     Asks ``server/discover`` (2026-07-28), then ``initialize`` (2025-11-25), then ``tools/list`` if those are
     open, and decides from the Bearer challenge and the protected resource metadata. Never raises for what the
-    server does; the report carries the error.
+    server does; the report carries the error. The steps join ``evidence`` if it is given.
     """
-    evidence = Evidence()
+    evidence = evidence if evidence is not None else Evidence()
     prober = _Prober(url, evidence)
     try:
         return _contact(prober, options)
@@ -192,15 +196,16 @@ def _judge(
 ) -> ProbeReport:
     evidence = prober.evidence
     refused = answer.asks_for_authorization
-    challenge = bearer_challenge(answer.response.header_values("WWW-Authenticate")) if refused else None
-    failure: DiscoveryFailed | None = None
-    try:
-        metadata = find_resource_metadata(prober.url, challenge, options, evidence)
-    except DiscoveryFailed as error:
-        metadata, failure = None, error
+    values = answer.response.header_values("WWW-Authenticate")
+    challenge = bearer_challenge(values) if refused else None
+    schemes = tuple(dict.fromkeys(item.scheme for item in parse_challenges(values))) if refused else None
+    search = search_resource_metadata(prober.url, challenge, options, evidence)
+    metadata, failure = search.accepted, search.failure
 
     def report(mode: McpServer.AuthMode, verdict: str, error: McpOAuthError | None = None) -> ProbeReport:
-        return ProbeReport(evidence, verdict, mode, challenge, metadata, version, discover_result, error)
+        return ProbeReport(
+            evidence, verdict, mode, challenge, metadata, version, discover_result, error, search, schemes
+        )
 
     if metadata is not None:
         names = ", ".join(metadata.authorization_servers)
@@ -232,6 +237,8 @@ def _no_mcp_server(prober: _Prober, telling: _Answer, last: _Answer) -> ProbeRep
         _("%(url)s answers, but not as an MCP server: %(came)s.") % {"url": prober.url, "came": came},
         document=prober.url,
         next_step=_("Check the address; an MCP endpoint often ends in /mcp."),
+        field="body",
+        rule="MCP transports: an endpoint answers a POST with a JSON-RPC 2.0 message",
     )
     return ProbeReport(prober.evidence, error.user_message, None, error=error)
 

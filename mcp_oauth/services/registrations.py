@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import math
+import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Literal
 
+from django.core.cache import cache
 from django.db import IntegrityError, transaction
 from django.urls import reverse
 from django.utils import timezone
@@ -20,15 +23,19 @@ from mcp_oauth.exceptions import (
     SecretUnreadable,
     ServerUnreachable,
 )
+from mcp_oauth.messages import HttpRequest
 from mcp_oauth.models import McpServer, McpServerOAuth, OAuthRegistration
 from mcp_oauth.oauth.authorization_server import AuthorizationServerMetadata
 from mcp_oauth.oauth.options import OAuthOptions
 from mcp_oauth.oauth.registration import (
+    AUTH_METHODS,
+    ApplicationType,
     ClientCredentials,
     RegisteredClient,
     application_type_for,
     choose_registration,
     parse_registration_response,
+    registration_pause,
     registration_request,
 )
 from mcp_oauth.services.wire import fetch
@@ -48,6 +55,14 @@ class Client:
 def redirect_uri() -> str:
     """Return the address authorization servers send people back to."""
     return settings.public_url + reverse("mcp_oauth:callback")
+
+
+def shown_redirect_uri() -> str:
+    """Return the redirect URI for a page that shows it; why there is none, where the site's address is not set."""
+    try:
+        return redirect_uri()
+    except ConfigurationError as error:
+        return error.user_message
 
 
 def client_metadata_url() -> str:
@@ -84,7 +99,7 @@ def client_for(server: McpServer, metadata: AuthorizationServerMetadata, options
         return Client(preregistered_client(server, metadata, options), None)
     if kind == "cimd":
         return _document_client(server, metadata)
-    return _dynamic_client(server, metadata)
+    return _dynamic_client(server, metadata, options)
 
 
 def forget(registration: OAuthRegistration) -> None:
@@ -124,6 +139,18 @@ def preregistered_client(
         ConfigurationError: it belongs to another issuer.
         SecretUnreadable: its secret cannot be opened.
     """
+    _require_own_issuer(server, metadata)
+    secret = server.client_secret
+    method = options.token_endpoint_auth_method or _method_for(secret, metadata)
+    return _with_secret(server.client_id, secret, method, metadata.issuer)
+
+
+def _require_own_issuer(server: McpServer, metadata: AuthorizationServerMetadata) -> None:
+    """Refuse to show what an administrator entered to another issuer than the one it belongs to.
+
+    Raises:
+        ConfigurationError: the server names another issuer now.
+    """
     if not server.client_issuer:
         # The first issuer found is kept, so that a later change of metadata cannot redirect the secret.
         McpServer.objects.filter(pk=server.pk, client_issuer="").update(client_issuer=metadata.issuer)
@@ -137,9 +164,6 @@ def preregistered_client(
             next_step=_("Check with the provider; if the move is genuine, enter the new client and its issuer."),
             document=metadata.document,
         )
-    secret = server.client_secret
-    method = options.token_endpoint_auth_method or _method_for(secret, metadata)
-    return _with_secret(server.client_id, secret, method, metadata.issuer)
 
 
 def identity_provider_client(
@@ -187,50 +211,94 @@ def _document_client(server: McpServer, metadata: AuthorizationServerMetadata) -
     return Client(_credentials(registration), registration)
 
 
-def _dynamic_client(server: McpServer, metadata: AuthorizationServerMetadata) -> Client:
+def _dynamic_client(server: McpServer, metadata: AuthorizationServerMetadata, options: OAuthOptions) -> Client:
     registration = _existing(server, OAuthRegistration.Kind.DYNAMIC, metadata.issuer)
     if registration is not None and _is_usable(registration):
         return Client(_credentials(registration), registration)
     if registration is not None:
         forget(registration)
-    registration = _keep(server, OAuthRegistration.Kind.DYNAMIC, _register(metadata), metadata.issuer)
+    registered = _register(server, metadata, options)
+    registration = _keep(server, OAuthRegistration.Kind.DYNAMIC, registered, metadata.issuer)
     return Client(_credentials(registration), registration)
 
 
-def _register(metadata: AuthorizationServerMetadata) -> RegisteredClient:
-    uri = redirect_uri()
-    kind = application_type_for(uri)
+def _register(server: McpServer, metadata: AuthorizationServerMetadata, options: OAuthOptions) -> RegisteredClient:
+    _require_no_pause(metadata)
+    token = server.initial_access_token
+    if token is not None:
+        _require_own_issuer(server, metadata)
+    method = options.token_endpoint_auth_method
+
+    def ask(application_type: ApplicationType | None) -> RegisteredClient:
+        return _request_registration(
+            metadata,
+            registration_request(
+                metadata,
+                client_name=settings.CLIENT_NAME,
+                redirect_uri=redirect_uri(),
+                client_uri=settings.public_url,
+                application_type=application_type,
+                # A key is not registered this way, so a server set to one is left to choose for itself.
+                token_endpoint_auth_method=method if method in AUTH_METHODS else "",
+                initial_access_token=token,
+            ),
+        )
+
     try:
-        return _request_registration(metadata, uri, kind)
+        return ask(application_type_for(redirect_uri()))
     except _MemberRejected:
         # Some servers reject a member they do not know, so the second try goes without application_type.
-        return _request_registration(metadata, uri, None)
+        return ask(None)
 
 
 class _MemberRejected(RegistrationFailed):
     """The server answered 400, which may mean a member it does not know."""
 
 
-def _request_registration(
-    metadata: AuthorizationServerMetadata, uri: str, application_type: Literal["web", "native"] | None
-) -> RegisteredClient:
-    request = registration_request(
-        metadata,
-        client_name=settings.CLIENT_NAME,
-        redirect_uri=uri,
-        client_uri=settings.public_url,
-        application_type=application_type,
-    )
+def _request_registration(metadata: AuthorizationServerMetadata, request: HttpRequest) -> RegisteredClient:
     try:
         response = fetch(request)
     except ServerUnreachable as error:
         raise RegistrationFailed(error.user_message, document=request.url) from error
     try:
-        return parse_registration_response(response, metadata=metadata, requested_method=_method_of(request.body))
+        return parse_registration_response(
+            response, metadata=metadata, requested_method=_method_of(request.body), redirect_uri=redirect_uri()
+        )
     except RegistrationFailed as error:
-        if response.status != 400 or application_type is None:
+        if error.retry_after is not None:
+            _pause(metadata, error.retry_after)
+        if response.status != 400:
             raise
         raise _MemberRejected(error.user_message, document=error.document) from error
+
+
+def _pause(metadata: AuthorizationServerMetadata, seconds: int) -> None:
+    """Remember, for every process, that an issuer registers nobody for now."""
+    seconds = min(seconds, int(settings.REGISTRATION_MAX_BACKOFF_SECONDS))
+    cache.set(_pause_key(metadata), time.time() + seconds, timeout=seconds)
+
+
+def _require_no_pause(metadata: AuthorizationServerMetadata) -> None:
+    """Refuse to ask an issuer again before it said it may be asked.
+
+    Raises:
+        RegistrationFailed: with the time that is left.
+    """
+    until = cache.get(_pause_key(metadata))
+    left = math.ceil(until - time.time()) if isinstance(until, float) else 0
+    if left > 0:
+        raise RegistrationFailed(
+            _("The authorization server registers no further clients for now."),
+            next_step=registration_pause(left),
+            document=metadata.registration_endpoint or metadata.document,
+            retry_after=left,
+        )
+
+
+def _pause_key(metadata: AuthorizationServerMetadata) -> str:
+    # The endpoint it speaks of: whoever names another issuer's endpoint pauses only what they could use themselves.
+    digest = hashlib.sha256(f"{metadata.issuer} {metadata.registration_endpoint}".encode()).hexdigest()
+    return f"mcp_oauth.registration_pause.{digest}"
 
 
 def _method_of(body: bytes) -> str:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
+import random
 import time
 import uuid
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from django.db import transaction
-from django.db.models import Q
+from django.db.models import F, Q
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
@@ -19,14 +20,16 @@ from mcp_oauth.exceptions import (
     ConfigurationError,
     InvalidClient,
     InvalidGrant,
+    McpOAuthError,
     SecretUnreadable,
     ServerUnreachable,
     TokenEndpointUnavailable,
     TokenRequestFailed,
 )
-from mcp_oauth.models import McpServerOAuth
+from mcp_oauth.models import Event, McpServerOAuth
 from mcp_oauth.oauth.token import TokenSet, parse_token_response, refresh_request
 from mcp_oauth.services.enterprise import SignInNeeded
+from mcp_oauth.services.events import record
 from mcp_oauth.services.registrations import credentials_of, forget
 from mcp_oauth.services.unattended import request_unattended
 from mcp_oauth.services.wire import fetch_tokens
@@ -39,19 +42,52 @@ class LostRace(Exception):
 
 
 def take_lease(grant: McpServerOAuth) -> uuid.UUID | None:
-    """Become the one who may renew this version of the row: one conditional UPDATE, on any database."""
+    """Become the one who may renew this version of the row now: one conditional UPDATE, on any database."""
     now = timezone.now()
     lease = uuid.uuid4()
+    unattended = grant.server.is_unattended
+    seconds = settings.UNATTENDED_LEASE_SECONDS if unattended else settings.REFRESH_LEASE_SECONDS
     taken = (
         McpServerOAuth.objects.filter(pk=grant.pk, version=grant.version, state=McpServerOAuth.State.ACTIVE)
         .filter(Q(lease_id__isnull=True) | Q(lease_expires_at__lte=now))
-        .update(lease_id=lease, lease_expires_at=now + timedelta(seconds=settings.REFRESH_LEASE_SECONDS))
+        .filter(may_be_asked(now))
+        .update(lease_id=lease, lease_expires_at=now + timedelta(seconds=seconds))
     )
     return lease if taken else None
 
 
-def _release_lease(grant: McpServerOAuth, lease: uuid.UUID) -> None:
-    McpServerOAuth.objects.filter(pk=grant.pk, lease_id=lease).update(lease_id=None, lease_expires_at=None)
+def may_be_asked(now: datetime) -> Q:
+    """Select the grants whose token endpoint is not being left alone after a failure."""
+    return Q(refresh_not_before__isnull=True) | Q(refresh_not_before__lte=now)
+
+
+def _put_off(grant: McpServerOAuth, lease: uuid.UUID, error: McpOAuthError) -> None:
+    """Give the lease back after a failure that passes, and leave the token endpoint alone for a while.
+
+    Every caller and host would else ask a server that is down, one after the other, for as long as it is down.
+    """
+    doubled = settings.REFRESH_BACKOFF_SECONDS * 2 ** min(grant.refresh_failures, 16)
+    asked_for = getattr(error, "retry_after", None) or 0
+    pause = min(max(doubled, asked_for), settings.REFRESH_MAX_BACKOFF_SECONDS)
+    # Grants that failed together are not tried again together; never sooner than the server asked for.
+    pause *= random.uniform(1.0, 1.2)  # noqa: S311  (no secret)
+    with transaction.atomic():
+        kept = McpServerOAuth.objects.filter(pk=grant.pk, lease_id=lease).update(
+            lease_id=None,
+            lease_expires_at=None,
+            refresh_failures=F("refresh_failures") + 1,
+            refresh_not_before=timezone.now() + timedelta(seconds=pause),
+        )
+        if kept:
+            record(
+                Event.Kind.REFRESH_FAILED,
+                grant.server,
+                grant=grant,
+                outcome=error.code,
+                message=error.user_message,
+                document=error.document,
+                seconds_until_next_try=round(pause, 1),
+            )
 
 
 def renew(grant: McpServerOAuth, lease: uuid.UUID) -> None:
@@ -71,8 +107,8 @@ def renew(grant: McpServerOAuth, lease: uuid.UUID) -> None:
             tokens, facts = request_unattended(grant)
         else:
             tokens = _refresh(grant)
-    except (TokenEndpointUnavailable, ServerUnreachable):
-        _release_lease(grant, lease)
+    except (TokenEndpointUnavailable, ServerUnreachable) as error:
+        _put_off(grant, lease, error)
         raise
     except SecretUnreadable:
         needs_person(grant, "unreadable")
@@ -94,7 +130,7 @@ def renew(grant: McpServerOAuth, lease: uuid.UUID) -> None:
         needs_person(grant, "refused")
     except AuthorizationFailed as error:
         # The documents of an unattended identity's authorization server are not in order right now.
-        _release_lease(grant, lease)
+        _put_off(grant, lease, error)
         raise TokenEndpointUnavailable(error.user_message, document=error.document) from error
     else:
         _store_renewed(grant, tokens, facts)
@@ -107,8 +143,12 @@ def _refresh(grant: McpServerOAuth) -> TokenSet:
     # The option is not asked: a refresh token that was bound to a key stays bound to it.
     client, key = credentials_of(grant), grant.dpop_key
     response = fetch_tokens(
-        lambda: refresh_request(
-            refresh_token, token_endpoint=grant.token_endpoint, client=client, resource=grant.resource or None
+        lambda shape: refresh_request(
+            refresh_token,
+            token_endpoint=grant.token_endpoint,
+            client=client,
+            resource=grant.resource or None,
+            basic_shape=shape,
         ),
         dpop_key=key,
     )
@@ -131,6 +171,8 @@ def store_tokens(grant: McpServerOAuth, tokens: TokenSet, *, keep_refresh_token:
     grant.state = McpServerOAuth.State.ACTIVE
     grant.reason = ""
     grant.reason_at = None
+    grant.refresh_failures = 0
+    grant.refresh_not_before = None
 
 
 TOKEN_FIELDS = [
@@ -143,6 +185,8 @@ TOKEN_FIELDS = [
     "state",
     "reason",
     "reason_at",
+    "refresh_failures",
+    "refresh_not_before",
 ]
 
 
@@ -158,18 +202,29 @@ def _store_renewed(grant: McpServerOAuth, tokens: TokenSet, facts: dict[str, Any
         for name, value in facts.items():
             setattr(grant, name, value)
         grant.save(update_fields=[*TOKEN_FIELDS, *facts])
+        first = grant.refreshed_at is None and grant.server.is_unattended
+        record(
+            Event.Kind.CONNECTED if first else Event.Kind.REFRESHED,
+            grant.server,
+            grant=grant,
+            scope=grant.scope,
+            issuer=grant.issuer,
+            expires_at="" if grant.expires_at is None else grant.expires_at.isoformat(timespec="seconds"),
+            rotated=tokens.refresh_token is not None,
+        )
 
 
 def needs_person(grant: McpServerOAuth, reason: str, **facts: Any) -> None:
     """Mark a grant as needing a person, if the row is still the one that failed; ``facts`` are further columns."""
-    ended = McpServerOAuth.objects.filter(pk=grant.pk, version=grant.version).update(
-        version=grant.version + 1,
-        state=McpServerOAuth.State.NEEDS_REAUTHORIZATION,
-        reason=reason,
-        reason_at=timezone.now(),
-        lease_id=None,
-        lease_expires_at=None,
-        **facts,
-    )
-    if ended:
-        logger.info("grant %s needs reconnecting: %s", grant.pk, reason)
+    with transaction.atomic():
+        ended = McpServerOAuth.objects.filter(pk=grant.pk, version=grant.version).update(
+            version=grant.version + 1,
+            state=McpServerOAuth.State.NEEDS_REAUTHORIZATION,
+            reason=reason,
+            reason_at=timezone.now(),
+            lease_id=None,
+            lease_expires_at=None,
+            **facts,
+        )
+        if ended:
+            record(Event.Kind.REAUTHORIZATION_NEEDED, grant.server, grant=grant, outcome=reason, issuer=grant.issuer)

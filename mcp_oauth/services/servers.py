@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -22,15 +23,20 @@ from mcp_oauth.exceptions import (
     NotFound,
     ServerUnreachable,
 )
-from mcp_oauth.models import McpServer, McpServerOAuth, ToolCatalogue, Workspace
+from mcp_oauth.fields import sealed_value
+from mcp_oauth.models import Event, McpServer, McpServerOAuth, ToolCatalogue, Workspace
 from mcp_oauth.oauth.options import OAuthOptions
 from mcp_oauth.oauth.urls import check_endpoint, check_server_address, same_origin
-from mcp_oauth.services.discovery import discover
+from mcp_oauth.services.discovery import discover, grant_type_of
 from mcp_oauth.services.enterprise import check_address
+from mcp_oauth.services.events import record
 from mcp_oauth.services.headers import check_headers
 from mcp_oauth.services.probes import ProbeReport, probe
-from mcp_oauth.services.revocation import revoke_upstream, revoked_already
+from mcp_oauth.services.revocation import Ended, revoke_upstream, revoked_already
 from mcp_oauth.services.workload import check_name
+from mcp_oauth.services.workspaces import Person
+
+logger = logging.getLogger(__name__)
 
 # What a probe writes.
 _PROBE_COLUMNS = (
@@ -52,8 +58,8 @@ _PROBE_COLUMNS = (
 class ServerSettings:
     """What an administrator says about a server.
 
-    ``auth_mode`` is ``None`` for "find out". ``headers``, ``client_secret`` and ``idp_client_secret``: ``None`` keeps
-    what is stored, an empty value clears it.
+    ``auth_mode`` is ``None`` for "find out". ``headers``, ``client_secret``, ``initial_access_token`` and
+    ``idp_client_secret``: ``None`` keeps what is stored, an empty value clears it.
     """
 
     name: str
@@ -68,6 +74,11 @@ class ServerSettings:
     slug: str = ""
     sharing: str = McpServer.Sharing.MEMBER
     idp_client_secret: str | None = field(default=None, repr=False)
+    initial_access_token: str | None = field(default=None, repr=False)
+
+    def secrets_given(self) -> list[str]:
+        """Return the names of the secrets that are entered or cleared, without their values."""
+        return [name for name in McpServer.SECRETS if getattr(self, name) is not None]
 
 
 def options_of(server: McpServer) -> OAuthOptions:
@@ -79,8 +90,10 @@ def options_of(server: McpServer) -> OAuthOptions:
     return OAuthOptions.from_json(server.oauth_options)
 
 
-def add_server(workspace: Workspace, wanted: ServerSettings) -> McpServer:
+def add_server(workspace: Workspace, wanted: ServerSettings, *, actor: Person | None = None) -> McpServer:
     """Add a server to a workspace after asking it what it is.
+
+    ``actor`` is who does it, for the record.
 
     A kind of authorization chosen by a person is kept whatever the server answers; without a choice, a server
     that does not answer as one is not added.
@@ -100,6 +113,7 @@ def add_server(workspace: Workspace, wanted: ServerSettings) -> McpServer:
     try:
         with transaction.atomic():
             server.save(force_insert=True)
+            _record_change(server, "added", actor, fields=wanted.secrets_given())
     except IntegrityError as error:
         raise InvalidRequest(
             _("This workspace already has a server with the short name “%(slug)s”.") % {"slug": server.slug},
@@ -108,8 +122,10 @@ def add_server(workspace: Workspace, wanted: ServerSettings) -> McpServer:
     return server
 
 
-def update_server(server: McpServer, wanted: ServerSettings) -> McpServer:
+def update_server(server: McpServer, wanted: ServerSettings, *, actor: Person | None = None) -> Ended:
     """Change a server; a change of address, client, issuer or kind of authorization ends its grants.
+
+    Returns what became of the grants that ended. ``actor`` is who does it, for the record.
 
     Stored headers stay with the origin, and a stored client secret with the origin, client and issuer they were
     entered for; where those change, the secrets are forgotten unless they are entered again.
@@ -118,9 +134,9 @@ def update_server(server: McpServer, wanted: ServerSettings) -> McpServer:
         InvalidServerAddress, InvalidRequest: the input is malformed; nothing is changed.
         ServerUnreachable, ServerRefused: the new address does not answer and no kind was chosen; nothing is changed.
     """
-    _check(wanted)
+    _check(wanted, token_stored=sealed_value(server, "initial_access_token") is not None)
     url = check_server_address(wanted.url, allow_loopback=settings.ALLOW_LOOPBACK)
-    before = _identity(server)
+    before, plain = _identity(server), _plain_facts(server)
     report: ProbeReport | None = None
     # What was found out stays found out: a rename, or switching a dead server off, needs no answer from it.
     unknown = wanted.auth_mode is None and server.auth_mode_source == McpServer.AuthModeSource.PERSON
@@ -135,31 +151,62 @@ def update_server(server: McpServer, wanted: ServerSettings) -> McpServer:
     _apply(server, wanted, url)
     if report is not None:
         _take_probe(server, report, keep_auth_mode=wanted.auth_mode is not None)
+    changed = [name for name, value in _plain_facts(server).items() if value != plain[name]] + wanted.secrets_given()
+    ended = Ended()
     if _identity(server) != before or secret_given:
-        ended = list(McpServerOAuth.objects.select_related("server", "registration").filter(server=server))
-        for grant in ended:
-            # With the client that is stored until now, hence before the row changes.
-            revoke_upstream(grant)
+        # With the client that is stored until now, hence before the row changes.
+        ended = _revoke_all(server, actor)
         with transaction.atomic():
             _take_row(server)
             server.generation += 1
             server.save(force_update=True)
             _forget_people(server)
+            _record_change(server, "changed", actor, fields=changed, grants_ended=True)
     else:
         with transaction.atomic():
             _take_row(server)
             server.save(force_update=True)
             if headers_given:
                 ToolCatalogue.objects.filter(server=server).delete()
-    return server
+            if changed:
+                _record_change(server, "changed", actor, fields=changed)
+    return ended
 
 
-def delete_server(server: McpServer) -> None:
+def delete_server(server: McpServer, *, actor: Person | None = None) -> Ended:
     """Remove a server with everything that belongs to it; its grants are revoked upstream as far as possible."""
-    for grant in McpServerOAuth.objects.select_related("server", "registration").filter(server=server):
-        revoke_upstream(grant)
-    with revoked_already():
+    ended = _revoke_all(server, actor)
+    with transaction.atomic(), revoked_already():
+        _record_change(server, "removed", actor)
         server.delete()
+    return ended
+
+
+def _revoke_all(server: McpServer, actor: Person | None) -> Ended:
+    grants = McpServerOAuth.objects.select_related("server", "registration").filter(server=server)
+    return Ended.of(revoke_upstream(grant, actor=actor) for grant in grants if grant.is_active)
+
+
+def _record_change(server: McpServer, what: str, actor: Person | None, **details: Any) -> None:
+    """Put on record what was done to a server, and which checks its options switch off."""
+    opt_outs = options_of(server).opt_outs()
+    if opt_outs:
+        logger.warning("server %s is used without these checks: %s", server.pk, ", ".join(opt_outs))
+    record(
+        Event.Kind.SERVER_CHANGED,
+        server,
+        actor=actor,
+        outcome=what,
+        address=server.url,
+        opt_outs=opt_outs,
+        **details,
+    )
+
+
+def _plain_facts(server: McpServer) -> dict[str, Any]:
+    """Return what an administrator may change, secrets left out."""
+    names = ("name", "url", "enabled", "auth_mode", "sharing", "client_id", "client_issuer", "oauth_options")
+    return {name: getattr(server, name) for name in names}
 
 
 def probe_again(server: McpServer, *, keep_auth_mode: bool = False) -> ProbeReport:
@@ -172,7 +219,14 @@ def probe_again(server: McpServer, *, keep_auth_mode: bool = False) -> ProbeRepo
     report = probe(server.url, options)
     if report.auth_mode == McpServer.AuthMode.OAUTH and report.error is None:
         try:
-            discover(server.url, report.challenge, options, report.evidence, resource_metadata=report.resource_metadata)
+            discover(
+                server.url,
+                report.challenge,
+                options,
+                report.evidence,
+                resource_metadata=report.resource_metadata,
+                grant_type=grant_type_of(server.auth_mode),
+            )
         except DiscoveryFailed as error:
             report = replace(report, verdict=error.user_message, error=error)
     before = server.auth_mode
@@ -182,6 +236,7 @@ def probe_again(server: McpServer, *, keep_auth_mode: bool = False) -> ProbeRepo
         with transaction.atomic():
             McpServer.objects.filter(pk=server.pk).update(generation=F("generation") + 1)
             _forget_people(server)
+            _record_change(server, "found", None, fields=["auth_mode"], grants_ended=True)
         server.refresh_from_db()
     return report
 
@@ -215,7 +270,7 @@ def _require_answer(report: ProbeReport) -> None:
         raise ServerUnreachable(report.verdict)
 
 
-def _check(wanted: ServerSettings) -> None:
+def _check(wanted: ServerSettings, *, token_stored: bool = False) -> None:
     if not wanted.name.strip() or len(wanted.name.strip()) > 120:
         raise InvalidRequest(_("Give the server a name of at most 120 characters."))
     if wanted.auth_mode is not None and wanted.auth_mode not in McpServer.AuthMode.values:
@@ -243,8 +298,18 @@ def _check(wanted: ServerSettings) -> None:
             )
         except McpOAuthError as error:
             raise InvalidRequest(_("The issuer must be the https address of an authorization server.")) from error
-    if (wanted.client_secret or wanted.client_issuer) and not wanted.client_id:
-        raise InvalidRequest(_("A client secret or issuer needs the client ID it belongs to."))
+    if wanted.client_secret and not wanted.client_id:
+        raise InvalidRequest(_("A client secret needs the client ID it belongs to."))
+    if wanted.client_issuer and not (wanted.client_id or wanted.initial_access_token or token_stored):
+        raise InvalidRequest(_("An issuer needs the client ID, or the token to register with, that belongs to it."))
+    if wanted.initial_access_token and not re.fullmatch(r"[\x21-\x7e]{1,8000}", wanted.initial_access_token.strip()):
+        # It travels in a header (RFC 6750 §2.1).
+        raise InvalidRequest(_("A token to register with is one line of printable ASCII without blanks."))
+    if wanted.initial_access_token and wanted.client_id:
+        raise InvalidRequest(
+            _("A token to register with is of no use beside a client that is registered already."),
+            next_step=_("Enter either the client ID or the initial access token."),
+        )
     if wanted.idp_client_secret and not wanted.options.get("idp_client_id"):
         raise InvalidRequest(_("The identity provider's client secret needs the option idp_client_id."))
     try:
@@ -308,8 +373,12 @@ def _apply(server: McpServer, wanted: ServerSettings, url: str) -> None:
         server.headers_refused_at = None
     if wanted.idp_client_secret is not None:
         server.idp_client_secret = _with_line_breaks(wanted.idp_client_secret.strip()) or None
+    if wanted.initial_access_token is not None:
+        server.initial_access_token = wanted.initial_access_token.strip() or None
     if wanted.client_secret is not None:
         server.client_secret = _with_line_breaks(wanted.client_secret.strip()) or None
+    if not server.client_id and not (wanted.initial_access_token or sealed_value(server, "initial_access_token")):
+        server.client_issuer = ""  # nothing is left that belongs to it
     if wanted.auth_mode is not None:
         server.auth_mode = wanted.auth_mode
         server.auth_mode_source = McpServer.AuthModeSource.PERSON
@@ -328,7 +397,7 @@ def _leave_behind(server: McpServer, wanted: ServerSettings, url: str) -> None:
     if moved:
         server.headers = None
     if moved or (client_id, issuer) != (server.client_id, server.client_issuer):
-        server.client_secret = None
+        server.client_secret = server.initial_access_token = None
     server.client_issuer = issuer
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from django.db import transaction
 
 from mcp_oauth.conf import settings
-from mcp_oauth.models import McpServerOAuth
+from mcp_oauth.models import Event, McpServerOAuth
+from mcp_oauth.services.events import record
 from mcp_oauth.services.grants import UsableGrant
 
 
@@ -24,7 +25,10 @@ def want_more(usable: UsableGrant, scope: str) -> bool:
         known = grant.wanted_scope.split()
         # Not a change of the grant itself, so its version stays: a refresh that is under way must not lose.
         merged = " ".join(dict.fromkeys([*known, *wanted.split()]))
+        if merged == grant.wanted_scope:
+            return True  # known and on record already
         McpServerOAuth.objects.filter(pk=grant.pk).update(wanted_scope=merged)
+        record(Event.Kind.STEP_UP, grant.server, grant=grant, outcome="wanted", scope=wanted)
     return True
 
 

@@ -17,11 +17,12 @@ from mcp_oauth.messages import HttpRequest
 from mcp_oauth.models import McpServer, McpServerOAuth
 from mcp_oauth.oauth.authorization import select_resource, select_scope
 from mcp_oauth.oauth.authorization_server import AuthorizationServerMetadata
+from mcp_oauth.oauth.client_authentication import BasicShape
 from mcp_oauth.oauth.dpop import binds_to_key, new_dpop_key
 from mcp_oauth.oauth.identity import IdentityToken
 from mcp_oauth.oauth.options import OAuthOptions
 from mcp_oauth.oauth.token import TokenSet, client_credentials_request, jwt_bearer_request, parse_token_response
-from mcp_oauth.services.discovery import discover
+from mcp_oauth.services.discovery import discover, grant_type_of
 from mcp_oauth.services.enterprise import SignInNeeded, identity_assertion, identity_token
 from mcp_oauth.services.probes import probe
 from mcp_oauth.services.registrations import preregistered_client
@@ -56,7 +57,14 @@ def request_unattended(grant: McpServerOAuth) -> tuple[TokenSet, dict[str, Any]]
     if server.auth_mode == McpServer.AuthMode.ENTERPRISE and (identity := identity_token(grant)) is None:
         raise SignInNeeded
     report = probe(server.url, options)
-    found = discover(server.url, report.challenge, options, report.evidence, resource_metadata=report.resource_metadata)
+    found = discover(
+        server.url,
+        report.challenge,
+        options,
+        report.evidence,
+        resource_metadata=report.resource_metadata,
+        grant_type=grant_type_of(server.auth_mode),
+    )
     metadata = found.authorization_server
     client = preregistered_client(server, metadata, options)
     challenged = report.challenge.scope if report.challenge else None
@@ -69,13 +77,22 @@ def request_unattended(grant: McpServerOAuth) -> tuple[TokenSet, dict[str, Any]]
     resource = select_resource(options, found.resource_metadata, server.url, metadata)
     assertion = _assertion(server, options, metadata, identity, resource, scope)
 
-    def request() -> HttpRequest:
+    def request(shape: BasicShape) -> HttpRequest:
         if assertion is None:
             return client_credentials_request(
-                token_endpoint=metadata.token_endpoint, client=client, resource=resource, scope=scope
+                token_endpoint=metadata.token_endpoint,
+                client=client,
+                resource=resource,
+                scope=scope,
+                basic_shape=shape,
             )
         return jwt_bearer_request(
-            assertion, token_endpoint=metadata.token_endpoint, client=client, resource=resource, scope=scope
+            assertion,
+            token_endpoint=metadata.token_endpoint,
+            client=client,
+            resource=resource,
+            scope=scope,
+            basic_shape=shape,
         )
 
     # A new key for every token: there is no refresh token that an older one would be needed for.
@@ -148,4 +165,6 @@ def reopen(grant: McpServerOAuth, server: McpServer) -> None:
         access_token=None,
         lease_id=None,
         lease_expires_at=None,
+        refresh_failures=0,
+        refresh_not_before=None,
     )

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Callable
+
+from django.core.cache import cache
 
 from mcp_oauth import __version__
 from mcp_oauth.conf import settings
@@ -11,10 +14,15 @@ from mcp_oauth.messages import HttpRequest, HttpResponse
 from mcp_oauth.models import McpServer
 from mcp_oauth.net.fetch import fetch as guarded_fetch
 from mcp_oauth.net.policy import NetworkPolicy
+from mcp_oauth.oauth.client_authentication import BasicShape
 from mcp_oauth.oauth.dpop import dpop_nonce_error, with_dpop_proof
+from mcp_oauth.oauth.token import client_was_refused
 from mcp_oauth.sessions import loop
 from mcp_oauth.sessions.results import ToolDescription
 from mcp_oauth.sessions.target import Target
+
+# A day: long enough that a refused attempt is rare, short enough that a provider may change its mind.
+_SHAPE_REMEMBERED_SECONDS = 24 * 3600
 
 
 def network_policy() -> NetworkPolicy:
@@ -28,6 +36,11 @@ def network_policy() -> NetworkPolicy:
         mcp_seconds=settings.CALL_SECONDS,
         max_redirects=settings.MAX_REDIRECTS,
         max_connections=settings.MAX_CONNECTIONS,
+        max_connections_per_origin=settings.MAX_CONNECTIONS_PER_ORIGIN,
+        max_requests=settings.MAX_REQUESTS_PER_OPERATION,
+        hosts=settings.OUTBOUND_HOSTS,
+        private_hosts=frozenset(settings.OUTBOUND_PRIVATE_HOSTS),
+        proxy=settings.OUTBOUND_PROXY,
     )
 
 
@@ -51,26 +64,54 @@ def fetch(request: HttpRequest, *, seconds: float | None = None, limit_bytes: in
     )
 
 
-def fetch_tokens(build: Callable[[], HttpRequest], *, dpop_key: str | None) -> HttpResponse:
+def fetch_tokens(build: Callable[[BasicShape], HttpRequest], *, dpop_key: str | None) -> HttpResponse:
     """Send a request to a token endpoint, with a proof if there is a key, and return the answer.
 
-    Where the endpoint wants a nonce of its own in the proof, the request is built anew, because a client assertion
-    serves once as well, and sent once more (RFC 9449 §8). Both together take no longer than one may, for a lease of a
-    grant covers one request.
+    ``build`` makes the request for one of the two dialects of Basic authentication. Some endpoints refuse the usual
+    one, because they want ``client_id`` in the body as well; they are asked once more in the other, and what they took
+    is remembered, so that a refused attempt is no habit. Everything together takes no longer than one request may, for
+    a lease of a grant covers one.
 
     Raises:
         ServerUnreachable: no usable answer came within the limits.
     """
-    request = build()
-    if dpop_key is None:
-        return fetch(request)
     deadline = time.monotonic() + settings.OAUTH_REQUEST_SECONDS
-    response = fetch(with_dpop_proof(request, dpop_key, now=time.time()))
+    request = build("header")
+    if "Authorization" not in request.headers:
+        return _fetch_proven(request, lambda: build("header"), dpop_key, deadline)
+    key = f"mcp_oauth.basic_shape.{hashlib.sha256(request.url.encode()).hexdigest()}"
+    first: BasicShape = "header_and_client_id" if cache.get(key) == "header_and_client_id" else "header"
+    response = _fetch_proven(build(first), lambda: build(first), dpop_key, deadline)
+    if not client_was_refused(response):
+        return response
+    other: BasicShape = "header" if first == "header_and_client_id" else "header_and_client_id"
+    again = _fetch_proven(build(other), lambda: build(other), dpop_key, deadline)
+    if client_was_refused(again):
+        return response
+    cache.set(key, other, timeout=_SHAPE_REMEMBERED_SECONDS)
+    return again
+
+
+def _fetch_proven(
+    request: HttpRequest, build: Callable[[], HttpRequest], dpop_key: str | None, deadline: float
+) -> HttpResponse:
+    """Send a request, with a proof if there is a key.
+
+    Where the endpoint wants a nonce of its own in the proof, the request is built anew, because a client assertion
+    serves once as well, and sent once more (RFC 9449 §8).
+    """
+    if dpop_key is None:
+        return fetch(request, seconds=_left(deadline))
+    response = fetch(with_dpop_proof(request, dpop_key, now=time.time()), seconds=_left(deadline))
     nonce = dpop_nonce_error(response)
     if nonce is None:
         return response
     again = with_dpop_proof(build(), dpop_key, nonce=nonce, now=time.time())
-    return fetch(again, seconds=max(deadline - time.monotonic(), 0.0))
+    return fetch(again, seconds=_left(deadline))
+
+
+def _left(deadline: float) -> float:
+    return max(deadline - time.monotonic(), 0.0)
 
 
 def target_for(

@@ -12,6 +12,7 @@ from mcp.shared.exceptions import MCPError
 from mcp_types import METHOD_NOT_FOUND, ListToolsResult, Tool
 
 from mcp_oauth.exceptions import DeadlineExceeded, ResponseTooLarge, ServerRefused
+from mcp_oauth.net.budget import request_budget
 from mcp_oauth.net.transport import shown_url
 from mcp_oauth.oauth.server_words import printable
 from mcp_oauth.sessions.exchange import Exchange, Negotiation
@@ -105,14 +106,15 @@ async def _perform(
 ) -> T:
     """Run work in a session, and once more in a newly negotiated one when the server has changed its era."""
     try:
-        async with asyncio.timeout(seconds) as deadline:
-            exchange = Exchange(target, opening, store=store)
-            try:
-                return await _run(exchange, work, seconds)
-            except ServerRefused:
-                if not exchange.certainly_not_run():
-                    raise
-            return await _run(Exchange(target, Negotiation("auto"), store=store), work, seconds)
+        with request_budget(target.policy.max_requests):
+            async with asyncio.timeout(seconds) as deadline:
+                exchange = Exchange(target, opening, store=store)
+                try:
+                    return await _run(exchange, work, seconds)
+                except ServerRefused:
+                    if not exchange.certainly_not_run():
+                        raise
+                return await _run(Exchange(target, Negotiation("auto"), store=store), work, seconds)
     except TimeoutError as exc:
         shown = shown_url(target.url)
         if not deadline.expired():

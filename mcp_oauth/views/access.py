@@ -62,7 +62,7 @@ def person_required(view: Callable[Concatenate[SignedInRequest, P], HttpResponse
 def error_response(request: HttpRequest, error: McpOAuthError, *, place: Place | None = None) -> HttpResponse:
     """Answer with a typed error, as JSON or as a page."""
     if wants_json(request):
-        return JsonResponse({"error": error.as_json()}, status=error.http_status)
+        return error_json(error)
     context = {
         "title": _("That did not work"),
         "message": error.user_message,
@@ -72,7 +72,20 @@ def error_response(request: HttpRequest, error: McpOAuthError, *, place: Place |
         "back_url": _back_url(place),
         **page_context(request, place),
     }
-    return render(request, "mcp_oauth/error.html", context, status=error.http_status)
+    return _when_again(render(request, "mcp_oauth/error.html", context, status=error.http_status), error)
+
+
+def error_json(error: McpOAuthError) -> HttpResponse:
+    """Answer a program with a typed error."""
+    return _when_again(JsonResponse({"error": error.as_json()}, status=error.http_status), error)
+
+
+def _when_again(response: HttpResponse, error: McpOAuthError) -> HttpResponse:
+    # RFC 9110 §10.2.3, for programs that know the header and not our JSON.
+    seconds = getattr(error, "retry_after", None)
+    if seconds is not None:
+        response["Retry-After"] = str(seconds)
+    return response
 
 
 def page_context(request: HttpRequest, place: Place | None) -> dict[str, Any]:

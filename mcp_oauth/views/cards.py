@@ -24,7 +24,7 @@ Group = Literal["needs_you", "connected", "available"]
 Action = Literal["connect", "reconnect", "grant_access", "open_again", "none"]
 
 # Columns a list does not need; one that cannot be read must not hide the other rows.
-_NOT_LISTED = ("headers", "client_secret", "idp_client_secret", "oauth_options", "discover_result", "probe_steps")
+_NOT_LISTED = (*McpServer.SECRETS, "oauth_options", "discover_result", "probe_steps")
 
 
 @dataclass(frozen=True)

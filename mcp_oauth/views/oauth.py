@@ -14,7 +14,7 @@ from mcp_oauth.conf import settings
 from mcp_oauth.exceptions import CallbackRefused, McpOAuthError, NotFound, NotSignedIn
 from mcp_oauth.models import AuthorizationFlow, McpServer
 from mcp_oauth.oauth.registration import client_metadata_document
-from mcp_oauth.services import connections, flows
+from mcp_oauth.services import connections, flows, limits
 from mcp_oauth.services.registrations import client_metadata_url, redirect_uri
 from mcp_oauth.services.workspaces import place_in
 from mcp_oauth.views.access import SignedInRequest, browser_secret, page_context, person_required, wants_json
@@ -28,6 +28,7 @@ _CLIENT_METADATA_SECONDS = 3600
 @sensitive_variables("started")
 def start(request: SignedInRequest) -> HttpResponse:
     """Open a flow and send the person to the authorization server."""
+    limits.count(request.user, "start")
     started = connections.start_authorization(
         _named_server(request),
         request.user,
@@ -82,6 +83,7 @@ def callback(request: HttpRequest) -> HttpResponse:
                 _("You were signed out while you were away, so nothing was connected."),
                 next_step=_("Sign in and start again from the connections page."),
             )
+        limits.count(request.user, "callback")
         connected = connections.finish_authorization(
             request.user, browser=browser_secret(request, create=False), parameters=parameters
         )

@@ -19,19 +19,20 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 from mcp_oauth.exceptions import AuthorizationRequired, InsufficientScope, InvalidRequest, McpOAuthError, NotFound
 from mcp_oauth.forms import ServerForm
 from mcp_oauth.models import McpServer, McpServerOAuth
-from mcp_oauth.services import catalog, servers
+from mcp_oauth.services import catalog, limits, servers
 from mcp_oauth.services.calls import call_tool
 from mcp_oauth.services.catalog import list_tools
-from mcp_oauth.services.registrations import redirect_uri
+from mcp_oauth.services.diagnosis import Diagnosis, diagnose_server
+from mcp_oauth.services.registrations import shown_redirect_uri
 from mcp_oauth.services.workspaces import Place, place_in, require_admin
 from mcp_oauth.sessions.results import ToolDescription
 from mcp_oauth.views.access import SignedInRequest, page_context, person_required, place_and_server, wants_json
 from mcp_oauth.views.cards import card_for
+from mcp_oauth.views.diagnosis import stage_views, step_views
 from mcp_oauth.views.tools import ErrorView, result_view, tool_view
 
 # What the person mends by going to the authorization server; the button is offered right where it happens.
 _MENDED_BY_THE_PERSON = (AuthorizationRequired, InsufficientScope)
-_TONES = {"ok": "ok", "challenge": "ok", "absent": "idle", "refused": "bad", "error": "bad"}
 
 
 @require_safe
@@ -73,6 +74,7 @@ def run(request: SignedInRequest, slug: str, server_id: uuid.UUID) -> HttpRespon
     if request.method == "POST":
         started = time.perf_counter()
         try:
+            limits.count(request.user, "call")
             answer = call_tool(shown, request.user, name, _arguments(arguments))
             result = result_view(answer, round((time.perf_counter() - started) * 1000))
         except McpOAuthError as failure:
@@ -96,7 +98,7 @@ def run(request: SignedInRequest, slug: str, server_id: uuid.UUID) -> HttpRespon
     return _private(render(request, "mcp_oauth/run.html", context, status=error.http_status if error else 200))
 
 
-@sensitive_post_parameters("headers", "client_secret")
+@sensitive_post_parameters(*ServerForm.secret_fields)
 @require_http_methods(["GET", "HEAD", "POST"])
 @person_required
 def add(request: SignedInRequest, slug: str) -> HttpResponse:
@@ -106,7 +108,8 @@ def add(request: SignedInRequest, slug: str) -> HttpResponse:
     form = ServerForm(request.POST) if request.method == "POST" else ServerForm()
     if request.method == "POST" and form.is_valid():
         try:
-            added = servers.add_server(place.workspace, form.wanted())
+            limits.count(request.user, "ask")
+            added = servers.add_server(place.workspace, form.wanted(), actor=request.user)
         except McpOAuthError as error:
             form.add_typed_error(error)
         else:
@@ -115,7 +118,7 @@ def add(request: SignedInRequest, slug: str) -> HttpResponse:
     return _form_page(request, place, form, None)
 
 
-@sensitive_post_parameters("headers", "client_secret")
+@sensitive_post_parameters(*ServerForm.secret_fields)
 @require_http_methods(["GET", "HEAD", "POST"])
 @person_required
 def edit(request: SignedInRequest, slug: str, server_id: uuid.UUID) -> HttpResponse:
@@ -126,14 +129,15 @@ def edit(request: SignedInRequest, slug: str, server_id: uuid.UUID) -> HttpRespo
     if request.method == "POST" and form.is_valid():
         generation, stored = changed.generation, _stored_secrets(changed)
         try:
-            servers.update_server(changed, form.wanted())
+            limits.count(request.user, "ask")
+            ended = servers.update_server(changed, form.wanted(), actor=request.user)
         except McpOAuthError as error:
             _read_again(changed)
             form.add_typed_error(error)
         else:
             text = _("%(name)s is saved.") % {"name": changed.name}
             if changed.generation != generation:
-                text += " " + _("People have to connect to it again.")
+                text += " " + _("People have to connect to it again.") + f" {ended.in_words()}".rstrip()
             if stored - _stored_secrets(changed) - form.cleared():
                 text += " " + _("A stored secret belonged to the old settings and was removed; enter it again.")
             messages.success(request, text)
@@ -149,8 +153,8 @@ def delete(request: SignedInRequest, slug: str, server_id: uuid.UUID) -> HttpRes
     require_admin(place)
     if request.method == "POST":
         name = gone.name
-        servers.delete_server(gone)
-        messages.success(request, _("%(name)s is removed.") % {"name": name})
+        ended = servers.delete_server(gone, actor=request.user)
+        messages.success(request, (_("%(name)s is removed.") % {"name": name} + f" {ended.in_words()}").rstrip())
         return redirect(_settings_url(place))
     context = {
         **page_context(request, place),
@@ -166,10 +170,11 @@ def delete(request: SignedInRequest, slug: str, server_id: uuid.UUID) -> HttpRes
 def refresh(request: SignedInRequest, slug: str, server_id: uuid.UUID) -> HttpResponse:
     """Ask the server again: for its tools if the person may, and with ``probe`` for what it is."""
     place, asked = place_and_server(request, slug, server_id)
+    limits.count(request.user, "ask")
     if request.POST.get("probe"):
         report = servers.probe_again(asked, keep_auth_mode=not place.is_admin)
         (messages.success if report.auth_mode else messages.error)(request, f"{asked.name}: {report.verdict}")
-        return redirect(_url("diagnose", place, asked))
+        return redirect(_url("diagnose" if place.is_admin else "server", place, asked))
     try:
         count = len(list_tools(asked, request.user, refresh=True))
     except McpOAuthError as error:
@@ -184,17 +189,25 @@ def refresh(request: SignedInRequest, slug: str, server_id: uuid.UUID) -> HttpRe
     return redirect(_settings_url(place) + f"#server-{asked.pk}")
 
 
-@require_safe
+@require_http_methods(["GET", "HEAD", "POST"])
 @person_required
 def diagnose(request: SignedInRequest, slug: str, server_id: uuid.UUID) -> HttpResponse:
-    """Show what the last probe asked and what came back."""
+    """Try every step of a connection and show what came of it; before that, show what the last probe saw."""
     place, shown = place_and_server(request, slug, server_id)
+    require_admin(place)
+    diagnosis: Diagnosis | None = None
+    if request.method == "POST":
+        limits.count(request.user, "ask")
+        diagnosis = diagnose_server(shown)
+        _read_again(shown)
+    steps = diagnosis.as_json()["steps"] if diagnosis is not None else shown.probe_evidence()
     context = {
         **page_context(request, place),
         "card": card_for(place, request.user, shown),
-        "verdict": shown.probe_verdict,
-        "steps": _steps(shown),
-        "probed_at": shown.probed_at,
+        "diagnosis": diagnosis,
+        "verdict": diagnosis.verdict if diagnosis is not None else shown.probe_verdict,
+        "stages": stage_views(steps),
+        "asked_at": shown.probed_at,
         "back_url": _settings_url(place),
     }
     return _private(render(request, "mcp_oauth/diagnose.html", context))
@@ -230,7 +243,7 @@ def _arguments(text: str) -> dict[str, Any]:
 
 def _stored_secrets(server: McpServer) -> set[str]:
     """Return which secrets a server has, without opening them."""
-    row = McpServer.objects.filter(pk=server.pk).values("headers", "client_secret").first()
+    row = McpServer.objects.filter(pk=server.pk).values(*ServerForm.secret_fields).first()
     return {name for name, sealed in row.items() if sealed} if row is not None else set()
 
 
@@ -240,18 +253,14 @@ def _form_page(request: SignedInRequest, place: Place, form: ServerForm, server:
         **page_context(request, place),
         "form": form,
         "server": server,
-        "redirect_uri": redirect_uri(),
+        "redirect_uri": shown_redirect_uri(),
         "has_headers": "headers" in stored,
         "has_client_secret": "client_secret" in stored,
-        "probe_steps": _steps(server) if server is not None else [],
+        "has_initial_access_token": "initial_access_token" in stored,
+        "probe_steps": step_views(server.probe_evidence()) if server is not None else [],
         "back_url": _settings_url(place),
     }
     return _private(render(request, "mcp_oauth/server_form.html", context, status=400 if form.errors else 200))
-
-
-def _steps(server: McpServer) -> list[dict[str, Any]]:
-    """Return what the last probe saw, each step with its colour."""
-    return [{**step, "tone": _TONES.get(str(step.get("verdict")), "idle")} for step in server.probe_evidence()]
 
 
 def _read_again(server: McpServer) -> None:

@@ -60,5 +60,5 @@ def _server(workspace: Workspace, wanted: ServerSettings) -> McpServer:
     if server is None:
         return add_server(workspace, wanted)
     if server.url != wanted.url:
-        return update_server(server, wanted)
+        update_server(server, wanted)
     return server

@@ -9,9 +9,10 @@ import pytest
 from django.contrib.auth.models import User
 from django.db import connection, transaction
 
+from mcp_oauth import disconnect
 from mcp_oauth.models import McpServer, McpServerOAuth, Membership, Workspace
 from tests.people import browser_of, connect, member, new_server, new_workspace
-from tests.servers import AuthorizationServerOptions, ProtectedServer
+from tests.servers import AuthorizationServerOptions, PreregisteredClient, ProtectedServer, json_fault
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -24,6 +25,7 @@ WAYS: dict[str, Callable[[McpServerOAuth], Any]] = {
 }
 
 
+@pytest.mark.requirement("ext-ema-revocation", "T26")
 @pytest.mark.parametrize("way", WAYS)
 def test_the_provider_is_told_when(
     way: str, protected_mcp_server: Callable[..., ProtectedServer], person: Callable[..., Any]
@@ -60,6 +62,7 @@ def test_nothing_is_told_when_the_deletion_is_taken_back(
     assert McpServerOAuth.objects.count() == 1
 
 
+@pytest.mark.requirement("T26")
 def test_a_disconnect_tells_it_once(
     protected_mcp_server: Callable[..., ProtectedServer], person: Callable[..., Any]
 ) -> None:
@@ -72,3 +75,42 @@ def test_a_disconnect_tells_it_once(
     browser.post("/mcp/oauth/disconnect/", {"server": str(server.pk)})
 
     assert len(peer.authorization_server.requests_to("/revoke")) == 2
+
+
+def test_a_secret_is_shown_by_the_other_method_where_the_revocation_endpoint_wants_that(
+    protected_mcp_server: Callable[..., ProtectedServer], person: Callable[..., Any]
+) -> None:
+    client = PreregisteredClient(
+        "app",
+        client_secret="s3cret",
+        redirect_uris=("http://127.0.0.1:8000/mcp/oauth/callback/",),
+        token_endpoint_auth_method="",
+    )
+    peer = protected_mcp_server(
+        as_options=AuthorizationServerOptions(clients=(client,), revocation_auth_methods=("client_secret_basic",))
+    )
+    workspace = new_workspace()
+    user = member(workspace)
+    server = new_server(workspace, peer.url, client_id="app", client_secret="s3cret")
+    token = connect(browser_of(user), server, person("ada")).access_token or ""
+
+    ended = disconnect(server, user)
+
+    assert ended.revoked is True
+    assert peer.authorization_server.introspect(token) is None
+
+
+def test_an_empty_secret_is_shown_where_the_revocation_endpoint_wants_one_of_public_clients(
+    protected_mcp_server: Callable[..., ProtectedServer], person: Callable[..., Any]
+) -> None:
+    def answer(form: Any) -> Any:
+        return (200, {}, b"") if form.get("client_secret") == "" else json_fault(400, "invalid_request")
+
+    peer = protected_mcp_server(as_options=AuthorizationServerOptions(cimd=False, revocation_faults=answer))
+    workspace = new_workspace()
+    user = member(workspace)
+    server = new_server(workspace, peer.url)
+    connect(browser_of(user), server, person("ada"))
+
+    assert disconnect(server, user).revoked is True
+    assert len(peer.authorization_server.requests_to("/revoke")) == 4

@@ -25,7 +25,7 @@ from mcp_oauth.oauth.identity import IdentityToken
 from mcp_oauth.services.grants import usable_grant
 from mcp_oauth.services.servers import ServerSettings, update_server
 from project.peers.foreign import IdentityProvider, NotAccepted, TrustedIssuer, accepted_claims
-from tests.people import browser_of, member, new_server, new_workspace
+from tests.people import browser_of, member, new_server, new_workspace, pause_is_over
 from tests.servers import AuthorizationServerOptions, PreregisteredClient, ProtectedServer
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -101,6 +101,7 @@ def workload(**options: Any) -> dict[str, Any]:
     return {"auth_mode": "workload", "client_id": "the-workload", "options": {"workload_token": "tracker", **options}}
 
 
+@pytest.mark.requirement("ext-wif-request", "rfc7523-2.1-grant")
 def test_the_deployment_opens_a_server_with_its_platforms_token(protected_mcp_server: Peer, platform: Platform) -> None:
     peer = protected_mcp_server(as_options=platform.trust)
     token = platform.issue(peer.issuer)
@@ -124,6 +125,7 @@ def test_the_deployment_opens_a_server_with_its_platforms_token(protected_mcp_se
     assert "Opened by this deployment&#x27;s identity" in page
 
 
+@pytest.mark.requirement("ext-wif-audience")
 def test_the_file_is_read_again_when_the_token_ends(protected_mcp_server: Peer, platform: Platform) -> None:
     peer = protected_mcp_server(as_options=platform.trust)
     first = platform.issue(peer.issuer)
@@ -160,6 +162,7 @@ def test_a_refused_token_is_neither_sent_again_nor_replaced_by_another_grant(
         assert call_tool(server, user, "whoami").text == "the-deployment"
 
 
+@pytest.mark.requirement("ext-wif-audience", "ext-wif-access-control")
 @pytest.mark.parametrize("content", ["missing", "too large", "no token", "other audience", "no audience"])
 def test_a_file_that_cannot_be_used_is_sent_nowhere(
     protected_mcp_server: Peer, platform: Platform, content: str, caplog: pytest.LogCaptureFixture
@@ -186,6 +189,7 @@ def test_a_file_that_cannot_be_used_is_sent_nowhere(
     assert "root:x" not in caplog.text
 
 
+@pytest.mark.requirement("ext-wif-audience")
 def test_a_server_that_moves_to_another_authorization_server_is_not_shown_the_token(
     protected_mcp_server: Peer, platform: Platform
 ) -> None:
@@ -201,6 +205,7 @@ def test_a_server_that_moves_to_another_authorization_server_is_not_shown_the_to
     assert token_requests(mine) == token_requests(other) == []
 
 
+@pytest.mark.requirement("ext-wif-access-control")
 @pytest.mark.parametrize(
     "wrong",
     [
@@ -303,6 +308,7 @@ def company(authorization_server: Callable[..., Any], protected_mcp_server: Peer
     SIGN_INS.clear()
 
 
+@pytest.mark.requirement("ext-ema-audience", "ext-ema-resource", "rfc8693-2.1-request", "rfc7523-2.1-grant")
 def test_two_members_get_two_grants_and_see_no_consent_page(company: Company) -> None:
     workspace = new_workspace()
     ada, grace = member(workspace), member(workspace)
@@ -327,6 +333,8 @@ def test_two_members_get_two_grants_and_see_no_consent_page(company: Company) ->
     assert "Disconnect" not in page
 
 
+@pytest.mark.requirement("mcp-auth-own-tokens", "ext-ema-sensitive", "ext-ema-tokens-not-leaked")
+@pytest.mark.requirement("ext-ema-secret-storage", "oauth21-7.1-tokens-to-audience")
 def test_every_secret_and_token_reaches_its_own_issuer_only(company: Company) -> None:
     workspace = new_workspace()
     ada = member(workspace)
@@ -485,6 +493,7 @@ def test_the_token_endpoint_may_be_entered_instead_of_found(company: Company) ->
     assert [request.path for request in company.provider.requests] == ["/token"]
 
 
+@pytest.mark.requirement("ext-ema-secret-storage")
 def test_another_identity_provider_never_gets_the_stored_secret(company: Company) -> None:
     workspace = new_workspace()
     server = new_server(workspace, company.peer.url, **company.settings())
@@ -533,10 +542,12 @@ def test_a_sign_in_that_fails_costs_nothing_but_the_call(company: Company) -> No
         call_tool(server, ada, "whoami")
     assert "locked" not in str(failed.value)
 
+    pause_is_over()
     company.sign_in(ada, "ada@example.com")
     assert call_tool(server, ada, "whoami").text == "ada@example.com"
 
 
+@pytest.mark.requirement("ext-ema-https")
 @pytest.mark.parametrize(
     "wrong",
     [

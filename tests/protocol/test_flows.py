@@ -122,6 +122,7 @@ def assert_refused(response: Any, code: str, status: int = 400) -> None:
 # The state.
 
 
+@pytest.mark.requirement("mcp-security-state", "rfc6749-10.12-csrf", "T18")
 @pytest.mark.parametrize("state", ["invented", "", None, "x" * 5000, "\udcff"])
 def test_a_callback_with_a_state_nobody_gave_out_gets_no_code_exchanged(
     desk: Callable[..., Desk], state: str | None
@@ -139,6 +140,7 @@ def test_a_callback_with_a_state_nobody_gave_out_gets_no_code_exchanged(
     assert come_back(at.browser, answer).status_code == 200
 
 
+@pytest.mark.requirement("rfc6749-10.14-sanitized")
 def test_two_values_of_one_parameter_are_refused(desk: Callable[..., Desk]) -> None:
     at = desk()
     for name in ("state", "code", "iss"):
@@ -147,6 +149,7 @@ def test_two_values_of_one_parameter_are_refused(desk: Callable[..., Desk]) -> N
     assert at.token_requests() == []
 
 
+@pytest.mark.requirement("rfc6749-4.1.2-once", "T18")
 def test_an_answer_is_good_once(desk: Callable[..., Desk]) -> None:
     at = desk()
     answer = at.answer()
@@ -161,6 +164,7 @@ def test_an_answer_is_good_once(desk: Callable[..., Desk]) -> None:
     assert at.grants()[0].version == grant.version
 
 
+@pytest.mark.requirement("rfc6749-4.1.2-once", "T18")
 def test_a_failed_exchange_uses_the_state_up_too(desk: Callable[..., Desk]) -> None:
     at = desk()
     at.peer.configure_authorization_server(token_faults=lambda form: json_fault(503, "temporarily_unavailable"))
@@ -173,6 +177,7 @@ def test_a_failed_exchange_uses_the_state_up_too(desk: Callable[..., Desk]) -> N
     assert len(at.token_requests()) == 1
 
 
+@pytest.mark.requirement("T18")
 def test_an_answer_after_ten_minutes_is_too_late(desk: Callable[..., Desk]) -> None:
     at = desk()
     answer = at.answer()
@@ -187,6 +192,7 @@ def test_an_answer_after_ten_minutes_is_too_late(desk: Callable[..., Desk]) -> N
     assert at.token_requests() == []
 
 
+@pytest.mark.requirement("T18", "rfc6749-10.10-guessing")
 def test_the_state_is_stored_as_a_hash_only(desk: Callable[..., Desk]) -> None:
     at = desk()
     [state] = parse_qs(urlsplit(at.start()["authorization_url"]).query)["state"]
@@ -202,6 +208,7 @@ def test_the_state_is_stored_as_a_hash_only(desk: Callable[..., Desk]) -> None:
     assert flow.code_verifier not in stored
 
 
+@pytest.mark.requirement("rfc6749-10.12-csrf", "T18")
 def test_another_person_cannot_use_an_answer_and_the_one_who_started_still_can(desk: Callable[..., Desk]) -> None:
     at = desk()
     answer = at.answer()
@@ -216,6 +223,7 @@ def test_another_person_cannot_use_an_answer_and_the_one_who_started_still_can(d
     assert [grant.user_id for grant in at.grants()] == [at.user.pk]
 
 
+@pytest.mark.requirement("T18")
 def test_another_person_in_the_very_same_browser_cannot_use_an_answer(desk: Callable[..., Desk]) -> None:
     at = desk()
     answer = at.answer()
@@ -228,6 +236,7 @@ def test_another_person_in_the_very_same_browser_cannot_use_an_answer(desk: Call
     assert come_back(at.browser, answer).status_code == 200
 
 
+@pytest.mark.requirement("rfc6749-10.12-csrf", "rfc9700-2.1-csrf", "rfc9700-2.1.1-transaction", "T18")
 def test_another_browser_of_the_same_person_cannot_use_an_answer(desk: Callable[..., Desk]) -> None:
     at = desk()
     answer = at.answer()
@@ -259,6 +268,7 @@ def test_a_link_preview_does_not_use_an_answer_up(desk: Callable[..., Desk]) -> 
     assert come_back(at.browser, answer).status_code == 200
 
 
+@pytest.mark.requirement("T18")
 def test_of_two_racing_callbacks_one_reaches_the_token_endpoint(
     desk: Callable[..., Desk], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -292,6 +302,7 @@ def test_of_two_racing_callbacks_one_reaches_the_token_endpoint(
     assert call_tool(at.server, at.user, "whoami").text == "ada"
 
 
+@pytest.mark.requirement("T18")
 def test_a_second_callback_during_the_exchange_of_the_first_is_refused(desk: Callable[..., Desk]) -> None:
     at = desk()
     answer = at.answer()
@@ -318,6 +329,7 @@ def test_a_second_callback_during_the_exchange_of_the_first_is_refused(desk: Cal
 # What may have changed while the person was away.
 
 
+@pytest.mark.requirement("T19")
 def test_a_member_removed_meanwhile_gets_nothing_exchanged(desk: Callable[..., Desk]) -> None:
     at = desk()
     answer = at.answer()
@@ -356,6 +368,7 @@ def _raise_its_generation(at: Desk) -> None:
 CHANGES = [_disable, _delete, _make_it_header_mode, _give_it_another_client, _raise_its_generation]
 
 
+@pytest.mark.requirement("T19", "T17")
 @pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.__name__.strip("_"))
 def test_a_server_changed_meanwhile_gets_nothing_exchanged(
     desk: Callable[..., Desk], change: Callable[[Desk], None]
@@ -372,6 +385,7 @@ def test_a_server_changed_meanwhile_gets_nothing_exchanged(
     assert at.grants() == []
 
 
+@pytest.mark.requirement("T17", "T19")
 def test_a_server_pointed_elsewhere_meanwhile_gets_nothing_exchanged(
     desk: Callable[..., Desk], open_mcp_server: Callable[..., OpenServer]
 ) -> None:
@@ -386,6 +400,7 @@ def test_a_server_pointed_elsewhere_meanwhile_gets_nothing_exchanged(
     assert at.grants() == []
 
 
+@pytest.mark.requirement("T19", "T17")
 @pytest.mark.parametrize("change", [_delete, _make_it_header_mode], ids=["deleted", "edited"])
 def test_a_server_changed_during_the_exchange_gets_no_grant(
     desk: Callable[..., Desk], change: Callable[[Desk], None]
@@ -408,6 +423,7 @@ def test_a_server_changed_during_the_exchange_gets_no_grant(
     assert at.grants() == []
 
 
+@pytest.mark.requirement("T19")
 @pytest.mark.parametrize("connected", [True, False], ids=["connected before", "first time"])
 def test_a_disconnect_during_the_exchange_is_not_undone_by_it(desk: Callable[..., Desk], connected: bool) -> None:
     at = desk()
@@ -440,6 +456,10 @@ def test_a_renamed_server_still_connects(desk: Callable[..., Desk]) -> None:
 # Who the answer comes from (RFC 9207 §2.4).
 
 
+@pytest.mark.requirement("mcp-auth-iss-before-code", "mcp-auth-iss-compared", "mcp-auth-iss-not-normalized")
+@pytest.mark.requirement("mcp-auth-iss-error-hidden", "mcp-auth-issuer-recorded", "rfc9207-2.4-compared")
+@pytest.mark.requirement("rfc9207-2.4-rejected", "rfc9207-2.4-error", "rfc9700-2.1-mix-up")
+@pytest.mark.requirement("rfc9700-4.4.2-issuer-stored", "T13")
 @pytest.mark.parametrize("advertised", [True, False])
 @pytest.mark.parametrize("wrong", ["https://evil.example", "the issuer with a slash", "the issuer in capitals"])
 @pytest.mark.parametrize("kind", ["code", "error"])
@@ -464,6 +484,7 @@ def test_an_answer_of_another_issuer_is_refused_and_its_words_are_not_shown(
     assert at.grants() == []
 
 
+@pytest.mark.requirement("mcp-auth-iss-missing", "rfc9207-2.4-missing", "T13")
 @pytest.mark.parametrize("kind", ["code", "error"])
 def test_an_answer_that_leaves_out_an_advertised_issuer_is_refused(desk: Callable[..., Desk], kind: str) -> None:
     at = desk(as_options={"send_iss": False, "deny": kind == "error"})
@@ -473,6 +494,7 @@ def test_an_answer_that_leaves_out_an_advertised_issuer_is_refused(desk: Callabl
     assert at.token_requests() == []
 
 
+@pytest.mark.requirement("mcp-auth-iss-not-promised", "T13")
 @pytest.mark.parametrize("sent", [True, False])
 def test_an_issuer_that_was_not_advertised_may_be_left_out_or_be_right(desk: Callable[..., Desk], sent: bool) -> None:
     at = desk(as_options={"advertise_iss": False, "send_iss": sent})
@@ -494,6 +516,7 @@ def test_a_person_who_says_no_is_told_so_and_nothing_is_exchanged(desk: Callable
     assert at.grants() == []
 
 
+@pytest.mark.requirement("rfc6749-10.14-sanitized")
 def test_the_words_of_the_authorization_server_are_bounded_and_escaped(desk: Callable[..., Desk]) -> None:
     at = desk()
     words = "<script>alert(1)</script>\r\n\x00\u202e" + "a" * 5000
@@ -511,6 +534,7 @@ def test_the_words_of_the_authorization_server_are_bounded_and_escaped(desk: Cal
     assert len(response.context["message"]) < 600
 
 
+@pytest.mark.requirement("rfc9700-4.2.4-referrer", "T40")
 def test_the_answer_to_a_callback_is_kept_by_nobody_and_repeats_no_code(desk: Callable[..., Desk]) -> None:
     at = desk()
     answer = at.answer()
@@ -564,6 +588,7 @@ def _wrong_issuer(at: Desk) -> None:
 FAILURES = [_code_refused, _token_endpoint_down, _useless_token, _denied, _abandoned, _metadata_gone, _wrong_issuer]
 
 
+@pytest.mark.requirement("T25")
 @pytest.mark.parametrize("failure", FAILURES, ids=lambda failure: failure.__name__.strip("_"))
 def test_a_failed_attempt_to_connect_again_leaves_the_working_grant_as_it_was(
     desk: Callable[..., Desk], failure: Callable[[Desk], None]
@@ -594,6 +619,7 @@ def test_connecting_again_replaces_the_grant_in_its_row(desk: Callable[..., Desk
 # Several flows of one person.
 
 
+@pytest.mark.requirement("T20")
 @pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 2, 0)], ids=str)
 def test_open_flows_of_one_person_complete_in_any_order(desk: Callable[..., Desk], order: tuple[int, ...]) -> None:
     at = desk()
@@ -607,6 +633,7 @@ def test_open_flows_of_one_person_complete_in_any_order(desk: Callable[..., Desk
     assert McpServerOAuth.objects.filter(user=at.user, state="active").count() == 3
 
 
+@pytest.mark.requirement("T20")
 @pytest.mark.parametrize("order", [(0, 1), (1, 0)], ids=str)
 def test_two_tabs_for_the_same_server_both_complete(desk: Callable[..., Desk], order: tuple[int, ...]) -> None:
     at = desk()
@@ -617,6 +644,7 @@ def test_two_tabs_for_the_same_server_both_complete(desk: Callable[..., Desk], o
     assert call_tool(at.server, at.user, "whoami").text == "ada"
 
 
+@pytest.mark.requirement("T20")
 def test_nothing_in_the_background_ends_an_open_flow(desk: Callable[..., Desk]) -> None:
     at = desk()
     at.connect()
@@ -668,6 +696,10 @@ def expire_here(grant: McpServerOAuth) -> None:
     McpServerOAuth.objects.filter(pk=grant.pk).update(expires_at=timezone.now() - timedelta(seconds=1))
 
 
+@pytest.mark.requirement("mcp-auth-resource-in-both", "mcp-auth-resource-of-server", "mcp-auth-scope-least")
+@pytest.mark.requirement("mcp-security-pkce", "mcp-security-pkce-s256", "oauth21-4.1.3-verifier", "rfc7636-4.2-s256")
+@pytest.mark.requirement("rfc6749-4.1.3-same-redirect-uri", "rfc8707-2.2-refresh", "rfc9700-2.1.2-no-implicit")
+@pytest.mark.requirement("rfc9700-2.3-least", "T10", "T16")
 @pytest.mark.parametrize(
     ("mode", "sent"), [("auto", True), ("include", True), ("omit", False)], ids=["auto", "include", "omit"]
 )
@@ -697,6 +729,7 @@ def test_pkce_state_and_resource_travel_as_they_should(desk: Callable[..., Desk]
     assert "state" not in exchange.form
 
 
+@pytest.mark.requirement("oauth21-4.1.1-each-challenge", "rfc9700-2.1.1-transaction", "T18")
 def test_each_flow_has_its_own_state_and_verifier(desk: Callable[..., Desk]) -> None:
     at = desk()
     for _ in range(2):
@@ -706,6 +739,7 @@ def test_each_flow_has_its_own_state_and_verifier(desk: Callable[..., Desk]) -> 
     assert len(states) == len(verifiers) == 2
 
 
+@pytest.mark.requirement("T15", "T16")
 def test_the_resource_of_the_root_document_is_sent_byte_for_byte(desk: Callable[..., Desk]) -> None:
     at = desk(metadata_at=("root",))
     root = f"http://{urlsplit(at.peer.url).netloc}/"
@@ -716,6 +750,7 @@ def test_the_resource_of_the_root_document_is_sent_byte_for_byte(desk: Callable[
     assert authorization.query["resource"] == exchange.form["resource"] == root
 
 
+@pytest.mark.requirement("rfc6749-3.1-query-kept", "rfc6749-3.1-once", "T09")
 def test_a_query_of_the_authorization_endpoint_stays_but_never_wins(desk: Callable[..., Desk]) -> None:
     at = desk()
     endpoint = f"{at.peer.issuer}/authorize?tenant=1&client_id=evil&state=fixed&code_challenge_method=plain"
@@ -728,6 +763,7 @@ def test_a_query_of_the_authorization_endpoint_stays_but_never_wins(desk: Callab
     assert len(query["state"]) == 1
 
 
+@pytest.mark.requirement("mcp-bp-url-schemes", "mcp-bp-url-dangerous", "T09")
 @pytest.mark.parametrize(
     "endpoint", ["javascript:alert(1)", "data:text/html,x", "file:///etc/passwd", "https://u:p@as.example/authorize"]
 )
@@ -754,6 +790,7 @@ def assert_start_fails(at: Desk, code: str) -> dict[str, Any]:
     return error
 
 
+@pytest.mark.requirement("mcp-security-pkce-verified", "mcp-security-pkce-absent", "rfc7636-7.2-no-downgrade", "T10")
 @pytest.mark.parametrize("methods", [None, (), ("plain",)], ids=["absent", "empty", "plain"])
 def test_metadata_without_s256_is_refused_unless_an_administrator_says_otherwise(
     desk: Callable[..., Desk], methods: tuple[str, ...] | None
@@ -768,6 +805,7 @@ def test_metadata_without_s256_is_refused_unless_an_administrator_says_otherwise
     assert authorization.query["code_challenge_method"] == "S256"
 
 
+@pytest.mark.requirement("mcp-discovery-issuer-validated", "mcp-discovery-issuer-mismatch", "rfc8414-3.3-issuer", "T14")
 @pytest.mark.parametrize("issuer", ["https://evil.example", "{issuer}/tenant", "{issuer}x"])
 def test_metadata_of_another_issuer_is_refused(desk: Callable[..., Desk], issuer: str) -> None:
     at = desk()
@@ -777,6 +815,7 @@ def test_metadata_of_another_issuer_is_refused(desk: Callable[..., Desk], issuer
     assert error["document"].startswith(at.peer.issuer)
 
 
+@pytest.mark.requirement("mcp-auth-issuer-recorded", "mcp-auth-iss-not-normalized", "T13", "T14")
 def test_an_issuer_with_a_root_slash_in_its_metadata_is_then_compared_as_it_is_written(
     desk: Callable[..., Desk],
 ) -> None:
@@ -791,6 +830,7 @@ def test_an_issuer_with_a_root_slash_in_its_metadata_is_then_compared_as_it_is_w
     assert len(at.token_requests()) == 1
 
 
+@pytest.mark.requirement("rfc9728-3.3-resource", "rfc9728-3.3-challenge", "T15")
 @pytest.mark.parametrize(
     "resource",
     [
@@ -845,6 +885,7 @@ BREAKAGES = [
 ]
 
 
+@pytest.mark.requirement("mcp-auth-prm", "T11")
 @pytest.mark.parametrize("secret", [None, "the-client-secret"], ids=["dynamic", "preregistered"])
 @pytest.mark.parametrize("breakage", BREAKAGES, ids=lambda breakage: breakage.__name__.strip("_"))
 def test_without_metadata_nothing_is_guessed_at_the_servers_own_origin(
@@ -864,6 +905,7 @@ def test_without_metadata_nothing_is_guessed_at_the_servers_own_origin(
         assert "the-client-secret" not in repr((request.headers, request.raw_query, request.body))
 
 
+@pytest.mark.requirement("T11")
 def test_a_server_marked_as_2025_03_26_uses_the_endpoints_of_its_origin(desk: Callable[..., Desk]) -> None:
     at = desk(same_origin=True, server_settings={"auth_mode": "oauth", "options": {"legacy_endpoints": True}})
     at.peer.configure(metadata_at=(), challenge="bare")
@@ -875,6 +917,8 @@ def test_a_server_marked_as_2025_03_26_uses_the_endpoints_of_its_origin(desk: Ca
 # Which client.
 
 
+@pytest.mark.requirement("mcp-auth-client-id", "mcp-auth-refresh-grant-type", "mcp-security-redirect-uri-registered")
+@pytest.mark.requirement("rfc7591-2-redirect-uris")
 def test_a_client_is_registered_where_documents_are_not_read(desk: Callable[..., Desk]) -> None:
     at = desk()
     at.connect()
@@ -889,6 +933,7 @@ def test_a_client_is_registered_where_documents_are_not_read(desk: Callable[...,
     assert authorization.query["client_id"] == client.client_id == OAuthRegistration.objects.get().client_id
 
 
+@pytest.mark.requirement("mcp-registration-bound")
 def test_one_registration_serves_the_whole_workspace_and_no_other(
     desk: Callable[..., Desk], person: Callable[..., Person]
 ) -> None:
@@ -910,6 +955,7 @@ def test_one_registration_serves_the_whole_workspace_and_no_other(
     assert len({grant.client_id for grant in McpServerOAuth.objects.all()}) == 2
 
 
+@pytest.mark.requirement("mcp-security-redirect-uri-registered", "T18")
 def test_another_redirect_uri_is_another_registration(desk: Callable[..., Desk], settings: Any) -> None:
     at = desk()
     at.connect()
@@ -933,6 +979,7 @@ def test_a_registered_client_authenticates_as_it_was_registered(
         assert (request.authorization or "").startswith("Basic ") == (methods == ("client_secret_basic",))
 
 
+@pytest.mark.requirement("mcp-registration-refused", "mcp-registration-application-type")
 def test_a_registration_that_dislikes_a_member_is_tried_once_without_it(desk: Callable[..., Desk]) -> None:
     def strict(wanted: Mapping[str, Any]) -> Fault | None:
         return json_fault(400, "invalid_client_metadata") if "application_type" in wanted else None
@@ -943,6 +990,7 @@ def test_a_registration_that_dislikes_a_member_is_tried_once_without_it(desk: Ca
     assert call_tool(at.server, at.user, "whoami").text == "ada"
 
 
+@pytest.mark.requirement("mcp-registration-refusal-told")
 def test_a_refused_registration_is_said_in_the_servers_bounded_words(desk: Callable[..., Desk]) -> None:
     words = "<i>no</i>" + "x" * 2000
     at = desk(as_options={"registration_faults": lambda wanted: json_fault(403, "access_denied", words)})
@@ -954,6 +1002,7 @@ def test_a_refused_registration_is_said_in_the_servers_bounded_words(desk: Calla
     assert OAuthRegistration.objects.count() == 0
 
 
+@pytest.mark.requirement("T29")
 def test_a_client_forgotten_between_start_and_callback_is_registered_anew_at_the_next_attempt(
     desk: Callable[..., Desk],
 ) -> None:
@@ -966,6 +1015,7 @@ def test_a_client_forgotten_between_start_and_callback_is_registered_anew_at_the
     assert len(at.peer.authorization_server.requests_to("/register")) == 2
 
 
+@pytest.mark.requirement("mcp-registration-by-hand", "mcp-registration-order", "oauth21-2.4-one-method")
 @pytest.mark.parametrize("method", ["client_secret_post", "client_secret_basic"])
 @pytest.mark.parametrize("offered", [True, False], ids=["advertised", "by option"])
 def test_a_client_registered_by_hand_authenticates_and_registers_nobody(
@@ -1006,6 +1056,8 @@ def test_a_client_registered_by_hand_authenticates_and_registers_nobody(
     assert at.server.client_issuer == at.peer.issuer
 
 
+@pytest.mark.requirement("mcp-registration-not-reused", "mcp-registration-mismatch-told", "mcp-discovery-no-sharing")
+@pytest.mark.requirement("T12")
 def test_the_secret_of_a_client_registered_by_hand_follows_no_change_of_issuer(
     desk: Callable[..., Desk], authorization_server: Callable[..., AuthorizationServerPeer]
 ) -> None:
@@ -1027,6 +1079,8 @@ def test_the_secret_of_a_client_registered_by_hand_follows_no_change_of_issuer(
     assert bait.requests_to("/token") == []
 
 
+@pytest.mark.requirement("mcp-registration-anew", "mcp-registration-not-reused", "mcp-registration-bound")
+@pytest.mark.requirement("mcp-discovery-state-per-issuer", "mcp-discovery-no-sharing", "rfc9728-5.2-changed", "T12")
 def test_a_dynamic_client_is_registered_anew_at_another_issuer(
     desk: Callable[..., Desk], authorization_server: Callable[..., AuthorizationServerPeer]
 ) -> None:
@@ -1046,6 +1100,7 @@ def test_a_dynamic_client_is_registered_anew_at_another_issuer(
     assert at.grants()[0].issuer == other.issuer
 
 
+@pytest.mark.requirement("mcp-auth-client-id", "mcp-registration-order")
 def test_a_server_that_registers_nobody_asks_for_a_client_and_names_the_redirect_uri(
     desk: Callable[..., Desk],
 ) -> None:
@@ -1057,6 +1112,8 @@ def test_a_server_that_registers_nobody_asks_for_a_client_and_names_the_redirect
         start_authorization(at.server, at.user, browser="b")
 
 
+@pytest.mark.requirement("mcp-auth-cimd", "mcp-registration-cimd-matches", "cimd-4-redirect-uris")
+@pytest.mark.requirement("rfc6749-4.1.3-client-id", "T28")
 def test_the_published_document_is_what_the_authorization_server_reads_and_what_is_sent(
     desk: Callable[..., Desk], live_server: Any, settings: Any
 ) -> None:
@@ -1086,6 +1143,7 @@ def test_the_published_document_is_what_the_authorization_server_reads_and_what_
 # What goes where.
 
 
+@pytest.mark.requirement("T27")
 def test_configured_headers_go_to_the_server_alone_and_never_stand_in_for_the_grant(desk: Callable[..., Desk]) -> None:
     headers = {"X-Team": "the-team-secret", "AUTHORIZATION": "Bearer the-shared-secret"}
     at = desk(server_settings={"headers": headers})
@@ -1109,6 +1167,7 @@ def test_configured_headers_go_to_the_server_alone_and_never_stand_in_for_the_gr
         assert "the-shared-secret" not in seen
 
 
+@pytest.mark.requirement("T27")
 def test_configured_headers_do_not_reach_the_authorization_server_on_the_same_origin(
     desk: Callable[..., Desk],
 ) -> None:
@@ -1119,6 +1178,7 @@ def test_configured_headers_do_not_reach_the_authorization_server_on_the_same_or
     assert all("x-team" not in request.headers for request in at.peer.requests if request.path != "/mcp")
 
 
+@pytest.mark.requirement("T36")
 def test_no_cookie_travels_from_one_exchange_to_the_next(desk: Callable[..., Desk]) -> None:
     at = desk()
     at.connect()
@@ -1144,6 +1204,7 @@ def test_a_disabled_server_starts_nothing(desk: Callable[..., Desk]) -> None:
     assert len(at.peer.requests) == before
 
 
+@pytest.mark.requirement("mcp-bp-redirects", "T05")
 def test_a_redirect_of_the_token_endpoint_carries_the_code_nowhere(
     desk: Callable[..., Desk], document_server: Callable[..., OddServer]
 ) -> None:

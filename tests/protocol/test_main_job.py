@@ -14,6 +14,7 @@ from tests.servers import AuthorizationServerOptions, ProtectedServer
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
+@pytest.mark.requirement("mcp-auth-http", "mcp-auth-prm")
 @pytest.mark.parametrize("era", ["modern", "legacy"])
 @pytest.mark.parametrize("same_origin", [True, False], ids=["same-origin", "other-origin"])
 def test_a_member_connects_lists_and_runs(

@@ -88,6 +88,7 @@ def test_a_server_behind_a_key_is_recognised_and_opened_by_it(
     assert call_tool(server, member(workspace), "echo", {"text": "hello"}).text == "hello"
 
 
+@pytest.mark.requirement("mcp-discovery-both-ways", "mcp-discovery-challenge-parsed", "mcp-discovery-fallback")
 @pytest.mark.parametrize("era", ["modern", "legacy"])
 @pytest.mark.parametrize(
     ("challenge", "metadata_at"),
@@ -127,6 +128,7 @@ def test_a_server_that_lets_strangers_look_around_still_uses_oauth(
     assert call_tool(server, user, "whoami").text == "ada"
 
 
+@pytest.mark.requirement("T11")
 def test_a_bare_invalid_token_without_metadata_is_a_server_behind_a_key(odd_server: Callable[..., OddServer]) -> None:
     peer = odd_server("challenge_without_metadata")
     server = new_server(new_workspace(), peer.url)
@@ -138,6 +140,7 @@ def test_a_bare_invalid_token_without_metadata_is_a_server_behind_a_key(odd_serv
 # What it is not told.
 
 
+@pytest.mark.requirement("T27")
 @pytest.mark.parametrize("kind", ["oauth", "open", "key"])
 @pytest.mark.parametrize("mode", [None, "headers", "oauth"])
 def test_no_secret_is_told_while_asking(
@@ -255,6 +258,7 @@ def test_a_broken_document_is_named_by_its_url_and_nothing_comes_of_the_attempt(
     assert "the-client-secret" not in words_of(peer.requests)
 
 
+@pytest.mark.requirement("mcp-bp-ssrf")
 def test_an_authorization_server_in_a_private_network_is_not_asked(
     protected_mcp_server: Callable[..., ProtectedServer],
 ) -> None:
@@ -309,6 +313,7 @@ def test_a_server_with_a_key_and_oauth_metadata_can_be_opened_by_its_key(
     assert peer.authorization_server.requests_to("/token") == []
 
 
+@pytest.mark.requirement("T17")
 def test_a_kind_that_was_found_out_follows_the_server_and_ends_what_was_there(
     protected_mcp_server: Callable[..., ProtectedServer], person: Callable[..., Person]
 ) -> None:
@@ -330,6 +335,8 @@ def test_a_kind_that_was_found_out_follows_the_server_and_ends_what_was_there(
 # Another address.
 
 
+@pytest.mark.requirement("mcp-auth-own-tokens", "oauth21-7.1-tokens-to-audience", "rfc6750-5.3-safeguarded", "T17")
+@pytest.mark.requirement("T26")
 def test_a_server_pointed_elsewhere_ends_its_grants_and_the_old_token_stays_home(
     protected_mcp_server: Callable[..., ProtectedServer], person: Callable[..., Person]
 ) -> None:
@@ -366,6 +373,7 @@ def test_a_server_pointed_elsewhere_ends_its_grants_and_the_old_token_stays_home
     assert all(token not in said for token in old)
 
 
+@pytest.mark.requirement("T17")
 def test_a_stale_copy_of_a_repointed_server_sends_no_token_to_either_address(
     protected_mcp_server: Callable[..., ProtectedServer], person: Callable[..., Person]
 ) -> None:
@@ -390,6 +398,7 @@ def test_a_stale_copy_of_a_repointed_server_sends_no_token_to_either_address(
     assert all(request.authorization is None for request in [*peer.requests, *elsewhere.requests])
 
 
+@pytest.mark.requirement("T26")
 def test_a_revocation_that_fails_does_not_keep_the_grant(
     protected_mcp_server: Callable[..., ProtectedServer],
     open_mcp_server: Callable[..., OpenServer],
@@ -489,6 +498,7 @@ def test_a_server_that_first_refuses_the_version_it_speaks_is_asked_once_more(
     ]
 
 
+@pytest.mark.requirement("T31")
 def test_a_metadata_address_that_answers_with_a_stream_without_end_costs_no_waiting(
     serve: Callable[..., str],
 ) -> None:

@@ -27,7 +27,7 @@ from mcp_oauth.exceptions import (
 from mcp_oauth.models import AuthorizationFlow, McpServer, McpServerOAuth, OAuthRegistration, Workspace
 from mcp_oauth.services.grants import refresh_due_grants
 from mcp_oauth.services.servers import ServerSettings, update_server
-from tests.people import browser_of, come_back, connect, member, new_server, new_workspace, start
+from tests.people import browser_of, come_back, connect, member, new_server, new_workspace, pause_is_over, start
 from tests.servers import (
     AuthorizationServerOptions,
     AuthorizationServerPeer,
@@ -77,6 +77,10 @@ class Account:
         """Let our copy of the access token have this much left; the authorization server is not asked."""
         moment = timezone.now() + timedelta(seconds=seconds)
         McpServerOAuth.objects.filter(pk=self.grant.pk).update(expires_at=moment)
+
+    def pause_is_over(self) -> None:
+        """Let the pause that follows a failed renewal be over."""
+        pause_is_over()
 
     def end(self) -> None:
         """Let the access token be over here and there."""
@@ -150,6 +154,7 @@ def test_a_token_with_time_left_is_used_as_it_is(account: Callable[..., Account]
     assert at.refreshes == []
 
 
+@pytest.mark.requirement("T23")
 def test_a_token_is_renewed_before_it_ends(account: Callable[..., Account]) -> None:
     at = account()
     old = at.grant
@@ -179,6 +184,7 @@ def test_a_short_token_is_renewed_in_the_last_tenth_of_its_life(account: Callabl
     assert len(at.refreshes) == 1
 
 
+@pytest.mark.requirement("T23")
 @pytest.mark.parametrize("lifetime", [0, -5])
 def test_a_lifetime_that_is_over_at_once_makes_no_endless_loop(account: Callable[..., Account], lifetime: int) -> None:
     at = account()
@@ -252,6 +258,7 @@ def test_a_fresh_token_that_is_rejected_too_asks_the_person(account: Callable[..
 # What ends a grant.
 
 
+@pytest.mark.requirement("T24")
 @pytest.mark.parametrize("status", [400, 401, 403])
 def test_a_dead_refresh_token_ends_the_grant_and_the_row_says_so(account: Callable[..., Account], status: int) -> None:
     at = account()
@@ -294,6 +301,7 @@ def test_another_refusal_ends_the_grant_too(account: Callable[..., Account], err
     assert len(at.refreshes) == 1
 
 
+@pytest.mark.requirement("mcp-auth-refresh-not-assumed")
 def test_a_grant_without_a_refresh_token_ends_with_its_access_token(account: Callable[..., Account]) -> None:
     at = account(as_options={"issue_refresh_token": False})
     at.ends_in(1000)
@@ -338,30 +346,76 @@ BAD_MOMENTS: dict[str, Fault] = {
 }
 
 
+@pytest.mark.requirement("T24")
 @pytest.mark.parametrize("moment", BAD_MOMENTS, ids=str)
 def test_a_bad_moment_of_the_token_endpoint_keeps_the_grant(account: Callable[..., Account], moment: str) -> None:
     at = account()
     before = at.grant
     at.answer(BAD_MOMENTS[moment])
 
-    # While the old token lasts, it goes on being used.
+    # While the old token lasts, it goes on being used, and the endpoint is not asked again at once.
     at.ends_in(60)
-    assert at.whoami() == "ada"
+    assert [at.whoami(), at.whoami()] == ["ada", "ada"]
     assert len(at.refreshes) == 1
 
     # When it is over, that is said, and nothing is lost.
     at.ends_in(-1)
+    with pytest.raises(TokenEndpointUnavailable) as paused:
+        at.whoami()
+    assert paused.value.retry_after is not None
+    assert len(at.refreshes) == 1
+    at.pause_is_over()
     with pytest.raises((TokenEndpointUnavailable, ServerUnreachable)):
         at.whoami()
+    assert len(at.refreshes) == 2
     after = at.grant
     assert (after.state, after.version, after.reason) == ("active", before.version, "")
     assert after.refresh_token == before.refresh_token
     assert after.lease_id is None
 
     at.answer(None)
+    at.pause_is_over()
     assert at.whoami() == "ada"
+    renewed = at.grant
+    assert (renewed.refresh_failures, renewed.refresh_not_before) == (0, None)
 
 
+@pytest.mark.parametrize(
+    ("headers", "failures", "least", "most"),
+    [({}, 0, 1, 1.2), ({}, 3, 8, 9.6), ({}, 60, 300, 360), ({"retry-after": "30"}, 0, 30, 36)],
+    ids=["the first", "the fourth", "one of many", "one that says when"],
+)
+def test_each_further_failure_leaves_the_endpoint_alone_for_longer_and_as_long_as_it_asks(
+    account: Callable[..., Account], headers: dict[str, str], failures: int, least: float, most: float
+) -> None:
+    at = account()
+    McpServerOAuth.objects.update(refresh_failures=failures)
+    at.answer(json_fault(503, "temporarily_unavailable", headers=headers))
+    at.ends_in(60)
+    before = timezone.now()
+    assert at.whoami() == "ada"
+    after = timezone.now()
+
+    grant = at.grant
+    assert grant.refresh_failures == failures + 1
+    assert grant.refresh_not_before is not None
+    assert before + timedelta(seconds=least) <= grant.refresh_not_before <= after + timedelta(seconds=most)
+
+
+def test_what_is_left_alone_is_left_alone_by_the_background_as_well(account: Callable[..., Account]) -> None:
+    at = account()
+    at.answer(json_fault(429, "slow_down", headers={"retry-after": "30"}))
+    at.ends_in(60)
+    assert [error.code for _grant, error in refresh_due_grants(within=300) if error] == ["token_endpoint_unavailable"]
+    assert refresh_due_grants(within=300) == []
+    assert len(at.refreshes) == 1
+
+    at.answer(None)
+    at.pause_is_over()
+    assert [error for _grant, error in refresh_due_grants(within=300)] == [None]
+
+
+@pytest.mark.requirement("T24")
 def test_a_token_rejected_in_a_bad_moment_keeps_the_grant(account: Callable[..., Account]) -> None:
     at = account()
     at.peer.authorization_server.expire_access_tokens()
@@ -370,9 +424,11 @@ def test_a_token_rejected_in_a_bad_moment_keeps_the_grant(account: Callable[...,
         at.whoami()
     assert at.grant.is_active
     at.answer(None)
+    at.pause_is_over()
     assert at.whoami() == "ada"
 
 
+@pytest.mark.requirement("T24")
 def test_a_token_endpoint_that_cannot_be_reached_keeps_the_grant(
     account: Callable[..., Account], odd_server: Callable[..., OddServer]
 ) -> None:
@@ -385,17 +441,20 @@ def test_a_token_endpoint_that_cannot_be_reached_keeps_the_grant(
     assert at.whoami() == "ada"
     assert silent.connections
     at.ends_in(-1)
+    at.pause_is_over()
     with pytest.raises(ServerUnreachable):
         at.whoami()
     assert at.grant.is_active
 
     McpServerOAuth.objects.update(token_endpoint=endpoint)
+    at.pause_is_over()
     assert at.whoami() == "ada"
 
 
 # The refresh token.
 
 
+@pytest.mark.requirement("T24")
 def test_an_answer_without_a_refresh_token_keeps_the_old_one(account: Callable[..., Account]) -> None:
     at = account(as_options={"rotate_refresh": False})
     kept = at.grant.refresh_token
@@ -406,6 +465,7 @@ def test_an_answer_without_a_refresh_token_keeps_the_old_one(account: Callable[.
     assert [request.form["refresh_token"] for request in at.refreshes] == [kept, kept]
 
 
+@pytest.mark.requirement("oauth21-4.3-replaced", "ext-ema-refresh-tokens")
 def test_a_rotated_refresh_token_takes_the_place_of_the_old_one(account: Callable[..., Account]) -> None:
     at = account()
     used = []
@@ -417,6 +477,7 @@ def test_a_rotated_refresh_token_takes_the_place_of_the_old_one(account: Callabl
     assert len(set(used)) == 3
 
 
+@pytest.mark.requirement("oauth21-4.3-narrow")
 def test_a_refresh_asks_for_no_other_scope_and_keeps_the_granted_one(account: Callable[..., Account]) -> None:
     at = account()
 
@@ -436,6 +497,7 @@ def test_a_refresh_asks_for_no_other_scope_and_keeps_the_granted_one(account: Ca
 # Where.
 
 
+@pytest.mark.requirement("T24")
 def test_a_refresh_goes_to_the_recorded_token_endpoint_and_asks_nobody_else(
     account: Callable[..., Account], authorization_server: Callable[..., AuthorizationServerPeer]
 ) -> None:
@@ -458,6 +520,7 @@ def test_a_refresh_goes_to_the_recorded_token_endpoint_and_asks_nobody_else(
     assert len(at.refreshes) == 2
 
 
+@pytest.mark.requirement("mcp-auth-refresh-confidential", "ext-cc-credentials-protected", "rfc6750-5.3-safeguarded")
 def test_no_refresh_token_and_no_client_secret_reaches_the_mcp_server(account: Callable[..., Account]) -> None:
     at = account(as_options={"token_endpoint_auth_methods": ("client_secret_basic",)})
     at.end()
@@ -488,6 +551,7 @@ def test_a_reconnect_during_a_refresh_wins_over_its_answer(account: Callable[...
     assert at.grant.is_active
 
 
+@pytest.mark.requirement("T24")
 def test_a_reconnect_during_a_refused_refresh_is_not_ended_by_it(account: Callable[..., Account]) -> None:
     at = account()
     at.end()
@@ -522,6 +586,7 @@ def test_a_disconnect_during_a_refresh_is_not_undone_by_it(account: Callable[...
     assert McpServerOAuth.objects.count() == 0
 
 
+@pytest.mark.requirement("T17")
 def test_an_edit_during_a_refresh_is_not_undone_by_it(account: Callable[..., Account]) -> None:
     at = account()
     at.end()
@@ -620,6 +685,7 @@ def test_nobody_renews_under_a_lease_of_another(account: Callable[..., Account],
 # The client.
 
 
+@pytest.mark.requirement("T29")
 def test_a_forgotten_client_is_registered_once_more_when_the_person_connects(account: Callable[..., Account]) -> None:
     at = account()
     at.end()
@@ -637,6 +703,7 @@ def test_a_forgotten_client_is_registered_once_more_when_the_person_connects(acc
     assert len(at.peer.authorization_server.requests_to("/register")) == 2
 
 
+@pytest.mark.requirement("T29")
 @pytest.mark.parametrize("answer", [(404, {}, b""), (422, {}, b""), json_fault(400, "invalid_client")], ids=str)
 def test_a_forgotten_client_is_recognised_in_every_dialect(account: Callable[..., Account], answer: Fault) -> None:
     at = account()
@@ -663,6 +730,7 @@ def test_the_colleagues_of_whoever_noticed_are_told_the_same(
         assert required.value.reason == "client_forgotten"
 
 
+@pytest.mark.requirement("T29")
 def test_a_client_registered_by_hand_is_never_replaced(account: Callable[..., Account]) -> None:
     client = PreregisteredClient("by hand", "the-client-secret")
     at = account(
@@ -682,6 +750,7 @@ def test_a_client_registered_by_hand_is_never_replaced(account: Callable[..., Ac
 # What cannot be read, and what is renewed unasked.
 
 
+@pytest.mark.requirement("T42")
 def test_a_grant_that_no_key_opens_asks_the_person_to_connect(account: Callable[..., Account], settings: Any) -> None:
     at = account()
     settings.MCP_OAUTH = {**settings.MCP_OAUTH, "ENCRYPTION_KEYS": ["another key of more than thirty-two characters"]}
@@ -711,6 +780,7 @@ def test_idle_grants_are_renewed_in_the_background_and_one_failure_stops_no_othe
     assert AuthorizationFlow.objects.filter(consumed_at=None).count() == 0
 
 
+@pytest.mark.requirement("T41")
 def test_no_error_of_a_refresh_repeats_a_token(account: Callable[..., Account], caplog: Any) -> None:
     at = account()
     at.end()

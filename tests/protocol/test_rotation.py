@@ -26,6 +26,7 @@ def keys(*ring: str) -> Any:
     return override_settings(MCP_OAUTH={**django_settings.MCP_OAUTH, "ENCRYPTION_KEYS": list(ring)})
 
 
+@pytest.mark.requirement("ext-ema-rotation", "T42")
 def test_rotation_moves_every_secret_to_the_new_key_and_a_lost_key_asks_to_reconnect(
     protected_mcp_server: Callable[..., ProtectedServer], person: Any
 ) -> None:

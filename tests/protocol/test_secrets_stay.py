@@ -55,6 +55,7 @@ def test_headers_stay_with_another_path_and_go_along_when_they_are_entered_again
     assert call_tool(server, member(workspace), "echo", {"text": "hello"}).text == "hello"
 
 
+@pytest.mark.requirement("T12", "mcp-registration-not-reused")
 @pytest.mark.parametrize("issuer", ["the other's", "found anew"])
 @pytest.mark.parametrize("mode", ["oauth", "client_credentials"])
 def test_a_client_secret_does_not_follow_a_server_to_another_issuer(

@@ -28,7 +28,7 @@ from mcp_oauth.sessions.results import ToolDescription, ToolListing, ToolResult
 from mcp_oauth.sessions.signals import ScopeChallenged, Unauthorized
 from mcp_oauth.sessions.target import Target
 from tests.protocol.conftest import LEGACY, MODERN
-from tests.unit.net.peer import Peer, Received, drip, http_answer, running_peer
+from tests.servers.peer import Peer, Received, drip, http_answer, running_peer
 
 DISCOVERED = {
     "supportedVersions": [MODERN],
@@ -103,6 +103,7 @@ def called(target: Target, *, timeout: float = 10, **arguments: Any) -> ToolResu
 # Listings
 
 
+@pytest.mark.requirement("T35")
 def test_an_endless_listing_ends_at_the_page_limit_and_says_so() -> None:
     def endless(params: dict[str, Any]) -> dict[str, Any]:
         number = int(params.get("cursor", "0")) + 1
@@ -115,6 +116,7 @@ def test_an_endless_listing_ends_at_the_page_limit_and_says_so() -> None:
     assert methods(peer) == ["tools/list"] * 7
 
 
+@pytest.mark.requirement("T35")
 def test_a_listing_ends_at_the_tool_limit_and_says_so() -> None:
     tools = [{**TOOL, "name": f"look{number}"} for number in range(20)]
     with running_peer(speaking({"tools/list": lambda params: page(*tools)})) as peer:
@@ -125,6 +127,7 @@ def test_a_listing_ends_at_the_tool_limit_and_says_so() -> None:
     assert (len(whole.tools), whole.truncated) == (20, False)
 
 
+@pytest.mark.requirement("T35")
 def test_a_cursor_that_comes_back_ends_the_listing() -> None:
     turns = {None: "a", "a": "b", "b": "a"}
 
@@ -139,6 +142,7 @@ def test_a_cursor_that_comes_back_ends_the_listing() -> None:
     assert listing.truncated
 
 
+@pytest.mark.requirement("T35")
 def test_pages_that_are_too_large_together_leave_what_was_read() -> None:
     def growing(params: dict[str, Any]) -> dict[str, Any]:
         number = int(params.get("cursor", "0")) + 1
@@ -221,6 +225,7 @@ def test_a_server_without_tools_has_an_empty_listing() -> None:
 # Calls
 
 
+@pytest.mark.requirement("T34")
 def test_a_regular_expression_of_the_server_does_not_run_here() -> None:
     schema = {"type": "object", "properties": {"a": {"type": "string", "pattern": "^(a+)+$"}}, "required": ["a"]}
     tool = {**TOOL, "outputSchema": schema}
@@ -294,6 +299,7 @@ def test_a_server_that_asks_for_input_gets_a_refusal_that_explains() -> None:
         called(warm(peer))
 
 
+@pytest.mark.requirement("T36")
 def test_cookies_of_one_session_do_not_reach_the_next() -> None:
     body = json.dumps({"jsonrpc": "2.0", "id": 1, "result": DONE}).encode()
     answer = http_answer(200, body, headers={"set-cookie": "who=alice; Path=/"})
@@ -307,6 +313,7 @@ def test_cookies_of_one_session_do_not_reach_the_next() -> None:
 # What the wire does
 
 
+@pytest.mark.requirement("mcp-bp-redirects", "T05")
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 def test_a_redirect_to_another_origin_is_refused_and_the_other_sees_nothing(status: int) -> None:
     with running_peer(lambda received: http_answer()) as other:
@@ -349,6 +356,7 @@ def chunked(*pieces: bytes, media: str = "application/json") -> Iterator[bytes]:
         yield b"%x\r\n%s\r\n" % (len(piece), piece)
 
 
+@pytest.mark.requirement("T30")
 @pytest.mark.parametrize("media", ["application/json", "text/event-stream"])
 def test_an_answer_beyond_the_limit_is_refused(media: str) -> None:
     def answer(params: dict[str, Any]) -> Iterator[bytes]:
@@ -358,6 +366,7 @@ def test_an_answer_beyond_the_limit_is_refused(media: str) -> None:
         called(warm(peer, policy={"mcp_response_bytes": 100_000}))
 
 
+@pytest.mark.requirement("T30")
 def test_an_encoded_answer_is_refused() -> None:
     bomb = http_answer(200, gzip.compress(b"0" * 1_000_000), headers={"content-encoding": "gzip"})
     with running_peer(lambda received: bomb) as peer, pytest.raises(ServerUnreachable, match="encoded"):
@@ -377,6 +386,7 @@ DRIPS = {
 }
 
 
+@pytest.mark.requirement("T31")
 @pytest.mark.parametrize("kind", DRIPS)
 @pytest.mark.parametrize("known", [cold, warm])
 def test_a_server_that_drips_is_left_at_the_deadline(kind: str, known: Callable[..., Target]) -> None:
@@ -391,6 +401,7 @@ def test_a_server_that_drips_is_left_at_the_deadline(kind: str, known: Callable[
     assert taken < 3
 
 
+@pytest.mark.requirement("T32")
 @pytest.mark.parametrize(
     "pieces",
     [
@@ -449,6 +460,7 @@ def test_what_is_not_mcp_is_named_by_url_status_and_kind(
             assert caught.value.user_message == f"{peer.url('/mcp')} answered {said} instead of an MCP message."
 
 
+@pytest.mark.requirement("T33")
 @pytest.mark.parametrize("retry", [b"0", b"1" + b"0" * 400, b"1" + b"0" * 5000, b"-1"])
 def test_a_stream_that_asks_to_be_polled_for_ever_is_not(retry: bytes) -> None:
     stream = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n"
@@ -481,6 +493,7 @@ def test_a_legacy_server_that_never_ends_its_session_does_not_delay_the_result()
 # What the server says about us
 
 
+@pytest.mark.requirement("mcp-discovery-challenge-parsed", "T22")
 @pytest.mark.parametrize("known", [cold, warm])
 def test_a_401_is_a_signal_with_every_challenge_after_one_request(known: Callable[..., Target]) -> None:
     answer = (
@@ -526,6 +539,7 @@ def test_a_403_for_lack_of_scope_is_a_signal_with_the_scope() -> None:
     assert caught.value.scope == "a b"
 
 
+@pytest.mark.requirement("T22")
 @pytest.mark.parametrize(
     "challenge", ['Custom foo_error="insufficient_scope"', 'Bearer foo_error="insufficient_scope"', "Bearer", ""]
 )
@@ -568,6 +582,7 @@ ECHOES: list[Any] = [
 ]
 
 
+@pytest.mark.requirement("T41")
 @pytest.mark.parametrize("known", [cold, warm])
 @pytest.mark.parametrize("answer", ECHOES)
 def test_a_server_that_repeats_our_secrets_gets_them_into_no_error_and_no_log(

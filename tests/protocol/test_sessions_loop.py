@@ -15,7 +15,7 @@ import pytest
 from mcp_oauth.exceptions import DeadlineExceeded, ServerUnreachable
 from mcp_oauth.net.policy import NetworkPolicy
 from mcp_oauth.sessions import loop
-from tests.unit.net.peer import http_answer, running_peer
+from tests.servers.peer import http_answer, running_peer
 
 
 async def here() -> int:
@@ -59,6 +59,7 @@ def test_a_timeout_of_the_callers_own_is_not_taken_for_the_deadline() -> None:
         loop.run(fail, timeout=5)
 
 
+@pytest.mark.requirement("T31")
 def test_what_takes_too_long_is_cancelled() -> None:
     seen: list[str] = []
 

@@ -183,6 +183,7 @@ def test_connecting_always_reaches_the_server(plain_mcp_server: Start) -> None:
     assert server.requests == ["POST server/discover"]
 
 
+@pytest.mark.requirement("mcp-auth-bearer-header", "mcp-auth-bearer-each-request", "oauth21-5.1-one-way", "T27")
 @pytest.mark.parametrize("era", ERAS)
 def test_we_say_who_we_are_and_bring_token_and_headers(plain_mcp_server: Start, era: Era) -> None:
     server = plain_mcp_server(era)
@@ -207,6 +208,7 @@ def test_without_a_token_a_configured_authorization_is_sent(plain_mcp_server: St
     assert {seen["authorization"] for seen in server.headers} == {"Basic abc"}
 
 
+@pytest.mark.requirement("T38")
 def test_baggage_stays_at_home(plain_mcp_server: Start) -> None:
     server = plain_mcp_server("modern")
     token = trace_context.attach(baggage.set_baggage("customer", "secret-customer"))
@@ -218,6 +220,7 @@ def test_baggage_stays_at_home(plain_mcp_server: Start) -> None:
     assert "secret-customer" not in repr((server.headers, server.bodies))
 
 
+@pytest.mark.requirement("T01", "mcp-bp-private-addresses")
 def test_loopback_is_refused_in_production_and_sees_nothing(plain_mcp_server: Start) -> None:
     server = plain_mcp_server("modern")
     for url in (server.url, server.url.replace("http:", "https:"), server.url.replace("127.0.0.1", "localhost")):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from io import StringIO
 from typing import Any
 
@@ -15,6 +16,7 @@ from django.test import override_settings
 from mcp_oauth import AuthorizationRequired, NotAllowed, call_tool, disconnect, list_tools, start_authorization
 from mcp_oauth.exceptions import CredentialsRefused, InsufficientScope
 from mcp_oauth.models import McpServer, McpServerOAuth, Membership, ToolCatalogue
+from mcp_oauth.services.diagnosis import diagnose_server
 from mcp_oauth.services.servers import ServerSettings, update_server
 from tests.people import browser_of, connect, member, new_server, new_workspace, start
 from tests.servers import AuthorizationServerOptions, PreregisteredClient, ProtectedServer
@@ -121,6 +123,7 @@ def test_a_change_of_sharing_ends_what_was_granted(protected_mcp_server: Peer, p
 # The application's own identity.
 
 
+@pytest.mark.requirement("ext-cc-authenticated")
 def test_the_application_acts_as_itself_and_asks_nobody(protected_mcp_server: Peer) -> None:
     peer = protected_mcp_server(as_options=identity())
     workspace = new_workspace()
@@ -155,6 +158,8 @@ def test_a_token_that_ends_or_is_refused_is_asked_for_again_once(protected_mcp_s
     assert len(token_requests(peer)) == 3
 
 
+@pytest.mark.requirement("ext-cc-assertion", "ext-cc-authenticated", "rfc9700-2.5-asymmetric", "rfc7523-2.2-assertion")
+@pytest.mark.requirement("ext-cc-credentials-protected")
 def test_a_private_key_signs_instead_of_being_sent(protected_mcp_server: Peer) -> None:
     key = ec.generate_private_key(ec.SECP256R1())
     pem = key.private_bytes(
@@ -212,6 +217,7 @@ def test_a_scope_that_lacks_is_for_an_administrator_to_enter(protected_mcp_serve
     assert McpServerOAuth.objects.get().wanted_scope == ""
 
 
+@pytest.mark.requirement("ext-cc-credentials-protected")
 def test_the_secret_goes_to_its_issuer_only(protected_mcp_server: Peer) -> None:
     peer = protected_mcp_server(as_options=identity())
     other = protected_mcp_server(as_options=identity())
@@ -247,3 +253,24 @@ def test_without_a_client_nothing_is_saved(protected_mcp_server: Peer) -> None:
     with pytest.raises(InvalidRequest):
         new_server(new_workspace(), peer.url, auth_mode="client_credentials")
     assert not McpServer.objects.exists()
+
+
+def test_an_authorization_server_that_nobody_signs_in_at_serves_the_application(protected_mcp_server: Peer) -> None:
+    # RFC 8414 §2: without a grant that begins there, there is no authorization endpoint, and no PKCE to announce.
+    nobody_signs_in = {
+        "authorization_endpoint": None,
+        "response_types_supported": [],
+        "code_challenge_methods_supported": None,
+        "grant_types_supported": ["client_credentials"],
+    }
+    peer = protected_mcp_server(as_options=replace(identity(), metadata_overrides=nobody_signs_in))
+    workspace = new_workspace()
+    user = member(workspace)
+    server = new_server(workspace, peer.url, **unattended(peer))
+
+    assert call_tool(server, user, "whoami").text == "the-application"
+    assert diagnose_server(server).failures == ()
+
+    for_people = new_server(workspace, peer.url, name="For people", client_id="app", auth_mode="oauth")
+    refused = start(browser_of(user), for_people)["error"]
+    assert (refused["code"], refused["field"]) == ("discovery_failed", "authorization_endpoint")

@@ -18,6 +18,8 @@ pytestmark = pytest.mark.django_db(transaction=True)
 NO_CIMD = AuthorizationServerOptions(cimd=False)
 
 
+@pytest.mark.requirement("mcp-auth-scope-no-relation", "mcp-auth-scope-challenged", "mcp-auth-scope-kept")
+@pytest.mark.requirement("mcp-auth-step-up", "mcp-auth-step-up-person", "mcp-bp-scope-union", "T21")
 def test_the_person_grants_more_and_keeps_what_was_granted(
     protected_mcp_server: Callable[..., ProtectedServer], person: Callable[..., Any]
 ) -> None:
@@ -47,6 +49,7 @@ def test_the_person_grants_more_and_keeps_what_was_granted(
     assert set(McpServerOAuth.objects.get().scope.split()) == {"read", "admin"}
 
 
+@pytest.mark.requirement("mcp-auth-step-up-limit", "mcp-auth-step-up-tracked", "T21")
 def test_a_server_that_is_never_content_is_not_followed_for_ever(
     protected_mcp_server: Callable[..., ProtectedServer], person: Callable[..., Any]
 ) -> None:

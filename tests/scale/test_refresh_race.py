@@ -22,11 +22,15 @@ from typing import Any
 from urllib.parse import parse_qs, quote, urlsplit
 
 import pytest
+from asgiref.sync import sync_to_async
 from django.contrib.auth.models import User
-from django.db import connection
+from django.db import connection, connections
 from django.utils import timezone
 
+from mcp_oauth import acall_tool, call_tool
+from mcp_oauth.exceptions import McpOAuthError
 from mcp_oauth.models import AuthorizationFlow, McpServer, McpServerOAuth
+from mcp_oauth.services.connections import finish_authorization, start_authorization
 from tests.people import browser_of, connect, member, new_server, new_workspace
 from tests.servers import AuthorizationServerOptions, Fault, Person, ProtectedServer, RecordedRequest, json_fault
 
@@ -37,6 +41,9 @@ ROOT = Path(__file__).resolve().parents[2]
 PROGRAM = "import django; django.setup(); from tests.scale.test_refresh_race import obey; obey()"
 # Far beyond what any of it takes; a process that hangs fails its test instead of the whole run.
 PATIENCE = 60.0
+# A thread has a database connection of its own, and PostgreSQL by default has 97 for everything that is tested at once.
+# The tasks of a process share one.
+THREADS, TASKS = 8, 17
 
 
 # What runs in the other processes.
@@ -59,41 +66,54 @@ def _ready() -> bool:
     return True
 
 
-def _call(server: str, user: int, threads: int) -> list[str]:
-    """Run a tool from many threads at once; returns each one's answer or error code."""
-    from mcp_oauth import call_tool
-    from mcp_oauth.exceptions import McpOAuthError
-
+def _call(server: str, user: int, threads: int, tasks: int = 0) -> list[str]:
+    """Run a tool from many threads and tasks at once; returns each one's answer or error code."""
     person = User.objects.get(pk=user)
-    together = threading.Barrier(threads)
+    together = threading.Barrier(threads + bool(tasks))
 
-    def call() -> str:
+    def call() -> list[str]:
         try:
             together.wait(PATIENCE)
-            return call_tool(server, person, "whoami").text
+            return [call_tool(server, person, "whoami").text]
         except McpOAuthError as error:
-            return f"{error.code} {getattr(error, 'reason', '')}".strip()
+            return [_what(error)]
         finally:
             connection.close()
 
-    with ThreadPoolExecutor(threads) as pool:
-        return [future.result(PATIENCE) for future in [pool.submit(call) for _ in range(threads)]]
+    async def acall() -> str:
+        try:
+            return (await acall_tool(server, person, "whoami")).text
+        except McpOAuthError as error:
+            return _what(error)
+
+    async def acall_all() -> list[str]:
+        try:
+            return list(await asyncio.gather(*[acall() for _ in range(tasks)]))
+        finally:
+            await sync_to_async(connections.close_all)()
+
+    def call_from_tasks() -> list[str]:
+        together.wait(PATIENCE)
+        return asyncio.run(acall_all())
+
+    work = [call] * threads + [call_from_tasks] * bool(tasks)
+    with ThreadPoolExecutor(len(work)) as pool:
+        return [answer for future in [pool.submit(one) for one in work] for answer in future.result(PATIENCE)]
+
+
+def _what(error: McpOAuthError) -> str:
+    return f"{error.code} {getattr(error, 'reason', '')}".strip()
 
 
 def _start(server: str, user: int, browser: str) -> str:
-    from mcp_oauth.services.connections import start_authorization
-
     return start_authorization(server, User.objects.get(pk=user), browser=browser).authorization_url
 
 
 def _finish(user: int, browser: str, answer: str) -> str:
-    from mcp_oauth.exceptions import McpOAuthError
-    from mcp_oauth.services.connections import finish_authorization
-
     try:
         finish_authorization(User.objects.get(pk=user), browser=browser, parameters=parse_qs(urlsplit(answer).query))
     except McpOAuthError as error:
-        return f"{error.code} {getattr(error, 'reason', '')}".strip()
+        return _what(error)
     return "connected"
 
 
@@ -233,20 +253,20 @@ def account(protected_mcp_server: Callable[..., ProtectedServer], person: Callab
 
 
 @pytest.mark.parametrize("known_to_be_over", [True, False], ids=["expired", "rejected"])
-def test_twenty_callers_in_two_processes_renew_one_token_once(
+def test_a_hundred_callers_in_four_processes_renew_one_token_once(
     account: Account, workers: Callable[..., list[Worker]], known_to_be_over: bool
 ) -> None:
-    pair = workers(2)
+    four = workers(4)
     if known_to_be_over:
         account.end()
     else:
         account.peer.authorization_server.expire_access_tokens()
 
-    for worker in pair:
-        worker.order("call", threads=10, **account.who)
-    answers = [answer for worker in pair for answer in worker.answer()]
+    for worker in four:
+        worker.order("call", threads=THREADS, tasks=TASKS, **account.who)
+    answers = [answer for worker in four for answer in worker.answer()]
 
-    assert answers == ["ada"] * 20
+    assert answers == ["ada"] * 100
     assert len(account.refreshes) == 1
     assert account.grant.is_active
     assert account.grant.lease_id is None

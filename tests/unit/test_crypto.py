@@ -81,6 +81,7 @@ def test_rotated_ring_opens_old_values_and_seals_with_the_newest_key() -> None:
     assert key_id_of(ring.seal(b"secret", PLACE)) == KeyRing([NEW]).current_id != key_id_of(sealed)
 
 
+@pytest.mark.requirement("T42")
 @pytest.mark.parametrize("position", [12, 30, -1])
 def test_altered_value_does_not_open(position: int) -> None:
     ring = KeyRing([NEW])

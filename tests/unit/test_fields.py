@@ -131,6 +131,7 @@ def test_json_comes_back_with_its_types(tenant: Tenant, value: Any) -> None:
     assert type(headers) is type(value)
 
 
+@pytest.mark.requirement("mcp-security-token-storage", "ext-ema-token-storage", "T42")
 def test_database_holds_sealed_text_only(vault: Vault) -> None:
     for name in ("token", "headers"):
         stored = column(vault, name)
@@ -301,6 +302,7 @@ def test_plain_text_in_the_column_is_never_handed_out(vault: Vault) -> None:
             getattr(again(vault), name)
 
 
+@pytest.mark.requirement("T42")
 def test_rotated_ring_reads_old_values_and_seals_new_ones_with_the_newest_key(vault: Vault) -> None:
     with keys(NEW, OLD):
         loaded = again(vault)
@@ -344,6 +346,7 @@ def test_names_of_other_fields_are_refused(vault: Vault) -> None:
 # Binding
 
 
+@pytest.mark.requirement("T42")
 def test_value_of_another_row_does_not_open(tenant: Tenant) -> None:
     mine, theirs = (Vault.objects.create(tenant=tenant, token=text) for text in ("mine", "theirs"))
     overwrite(mine, "token", column(theirs, "token"))
@@ -353,6 +356,7 @@ def test_value_of_another_row_does_not_open(tenant: Tenant) -> None:
     assert again(theirs).token == "theirs"
 
 
+@pytest.mark.requirement("T42")
 def test_value_of_another_column_does_not_open(vault: Vault) -> None:
     for name in ("other", "headers"):
         overwrite(vault, name, column(vault, "token"))
@@ -360,6 +364,7 @@ def test_value_of_another_column_does_not_open(vault: Vault) -> None:
             getattr(again(vault), name)
 
 
+@pytest.mark.requirement("T42")
 def test_row_given_to_another_owner_opens_nothing(vault: Vault) -> None:
     other = Tenant.objects.create()
     Vault.objects.filter(pk=vault.pk).update(tenant=other)
@@ -723,6 +728,7 @@ def test_row_with_an_unsaved_secret_is_not_pickled(vault: Vault) -> None:
             pickle.dumps(pending)
 
 
+@pytest.mark.requirement("T41")
 def test_nothing_prints_a_secret(vault: Vault) -> None:
     assert vault.token == vault.headers["X-Key"] == CANARY
     pending = Vault(token=CANARY, headers={"a": CANARY})

@@ -21,6 +21,7 @@ def through(response: HttpResponse) -> HttpResponse:
     return answer
 
 
+@pytest.mark.requirement("mcp-bp-csp", "T40")
 def test_a_page_gets_a_policy_without_inline_script() -> None:
     response = through(HttpResponse())
 

@@ -15,8 +15,9 @@ from playwright.sync_api import expect
 from mcp_oauth import list_tools
 from mcp_oauth.models import McpServer, McpServerOAuth, Membership, ToolCatalogue, Workspace
 from tests.people import member, new_server, new_workspace
-from tests.servers import HeaderServer, OddServer, OpenServer, Person, ProtectedServer
+from tests.servers import AuthorizationServerOptions, HeaderServer, OddServer, OpenServer, Person, ProtectedServer
 from tests.web.browser import (
+    DESKTOP,
     PHONE,
     Reader,
     answer,
@@ -155,10 +156,10 @@ def test_the_menu_opens_and_closes_with_the_keyboard(connected: tuple[Reader, Mc
 
     focus_by_tab(page, "More Tracker")
     page.keyboard.press("Enter")
-    expect(page.get_by_role("link", name="Diagnose")).to_be_visible()
+    expect(page.get_by_role("button", name="Diagnose")).to_be_visible()
     page.keyboard.press("Escape")
 
-    expect(page.get_by_role("link", name="Diagnose")).to_be_hidden()
+    expect(page.get_by_role("button", name="Diagnose")).to_be_hidden()
     expect(summary).to_be_focused()
 
 
@@ -170,6 +171,7 @@ def hostile_tools(server: MCPServer[Any]) -> None:
     server.add_tool(say, name="x" * 128, description="<svg/onload=alert(2)>")
 
 
+@pytest.mark.requirement("T37")
 def test_script_in_the_words_of_a_server_is_shown_as_text(
     reader: Reader, open_mcp_server: Callable[..., OpenServer]
 ) -> None:
@@ -190,6 +192,7 @@ def test_script_in_the_words_of_a_server_is_shown_as_text(
     assert page.locator("main script, main img, main svg").count() == 0
 
 
+@pytest.mark.requirement("T37")
 def test_a_tool_named_like_markup_stays_a_name(connected: tuple[Reader, McpServer]) -> None:
     reader, server = connected
     tool = {"name": SCRIPT, "title": "", "description": "", "inputSchema": {"properties": {SCRIPT: {"type": SCRIPT}}}}
@@ -316,6 +319,45 @@ def test_axe_finds_nothing_on_the_forms(open_browser: OpenBrowser, scheme: Schem
     page.get_by_role("button", name="Add server").click()
     expect(page.get_by_role("alert")).to_contain_text("Address")
     assert_accessible(page, "add, with an address refused")
+
+
+@SCHEMES
+@pytest.mark.parametrize("viewport", [DESKTOP, PHONE, (320, 700)], ids=["desktop", "phone", "narrow"])
+def test_a_diagnosis_is_read_on_any_screen_and_axe_finds_nothing(
+    open_browser: OpenBrowser,
+    scheme: Scheme,
+    viewport: tuple[int, int],
+    protected_mcp_server: Callable[..., ProtectedServer],
+) -> None:
+    reader = open_browser(viewport=viewport, color_scheme=scheme)
+    overrides = {"issuer": "https://" + "long." * 30 + "example", "revocation_endpoint": "http://example.com/revoke"}
+    options = AuthorizationServerOptions(metadata_overrides=overrides)
+    broken = new_server(reader.workspace, protected_mcp_server(as_options=options).url, name="Broken")
+    options = AuthorizationServerOptions(cimd=False, dynamic_registration=False)
+    by_hand = new_server(reader.workspace, protected_mcp_server(as_options=options).url, name="By hand")
+
+    for server, words in ((broken, "tolerate_issuer_mismatch"), (by_hand, "Create an OAuth client at the provider")):
+        page = reader.open(reader.server_path(server))
+        page.get_by_text("More").click()
+        page.get_by_role("button", name="Diagnose").first.click()
+        expect(page.get_by_role("button", name="Diagnose again")).to_be_visible()
+        expect(page.get_by_role("alert")).to_contain_text("stands in the way")
+        expect(page.locator(".steps dl").get_by_text(words).first).to_be_visible()
+        assert_accessible(page, server.name)
+        assert_fits(page, server.name)
+
+
+def test_a_diagnosis_needs_no_script(
+    open_browser: OpenBrowser, protected_mcp_server: Callable[..., ProtectedServer]
+) -> None:
+    reader = open_browser(java_script_enabled=False)
+    server = new_server(reader.workspace, protected_mcp_server().url)
+    page = reader.open(reader.server_path(server, "diagnose/"))
+
+    page.get_by_role("button", name="Diagnose", exact=True).last.click()
+
+    expect(page.get_by_role("button", name="Diagnose again")).to_be_visible()
+    expect(page.get_by_text("Nothing stands in the way")).to_be_visible()
 
 
 @SCHEMES

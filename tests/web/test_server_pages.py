@@ -16,6 +16,7 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone
 
+from mcp_oauth.forms import ServerForm
 from mcp_oauth.models import AuthorizationFlow, McpServer, McpServerOAuth, Membership, ToolCatalogue, Workspace
 from mcp_oauth.urls import urlpatterns
 from project.security import CONTENT_SECURITY_POLICY
@@ -82,7 +83,8 @@ MATRIX: dict[tuple[str, str], tuple[int, int, int, int]] = {
     ("edit", "get"): (LOGIN, 403, 200, 404),
     ("edit", "post"): (LOGIN, 403, 400, 404),
     ("refresh", "post"): (LOGIN, 302, 302, 404),
-    ("diagnose", "get"): (LOGIN, 200, 200, 404),
+    ("diagnose", "get"): (LOGIN, 403, 200, 404),
+    ("diagnose", "post"): (LOGIN, 403, 200, 404),
     ("start", "post"): (LOGIN, 409, 409, 404),
     ("callback", "get"): (401, 400, 400, 400),
     ("cancel", "post"): (LOGIN, 302, 302, 302),
@@ -102,6 +104,7 @@ def test_the_matrix_names_every_view() -> None:
     assert {name for name, _method in MATRIX} == {pattern.name for pattern in urlpatterns}
 
 
+@pytest.mark.requirement("T39")
 @pytest.mark.parametrize(("view", "method"), MATRIX)
 def test_each_role_gets_where_it_may(view: str, method: str, open_mcp_server: Serve) -> None:
     workspace = new_workspace()
@@ -131,6 +134,7 @@ def test_each_role_gets_where_it_may(view: str, method: str, open_mcp_server: Se
     assert McpServer.objects.filter(pk=server.pk).exists() == ((view, method) != ("delete", "post"))
 
 
+@pytest.mark.requirement("T39")
 @pytest.mark.parametrize(("view", "method"), [key for key in MATRIX if key[0] in OF_A_SERVER])
 def test_another_workspaces_server_is_not_found_under_ones_own(view: str, method: str) -> None:
     own, other = new_workspace(), new_workspace()
@@ -156,7 +160,7 @@ def test_a_role_is_one_of_each_workspace_and_not_of_the_person() -> None:
     assert McpServer.objects.exists()
 
 
-@pytest.mark.parametrize("view", ["settings", "server", "diagnose", "start", "cancel", "disconnect", "refresh"])
+@pytest.mark.parametrize("view", ["settings", "server", "start", "cancel", "disconnect", "refresh"])
 def test_a_view_answers_its_own_method_only(view: str) -> None:
     workspace = new_workspace()
     server = stored_server(workspace)
@@ -211,6 +215,7 @@ def test_an_administrator_adds_edits_and_deletes_a_server(open_mcp_server: Serve
     assert "Board is removed." in text_of(response)
 
 
+@pytest.mark.requirement("ext-ema-rotation", "T41")
 def test_secrets_are_kept_replaced_and_removed_through_the_form(header_mcp_server: Callable[..., HeaderServer]) -> None:
     peer = header_mcp_server("X-Api-Key", f"{CANARY}-1")
     workspace = new_workspace()
@@ -270,11 +275,23 @@ MISTAKES: list[tuple[dict[str, str], str]] = [
     ({"name": "n" * 121}, "at most 120 characters"),
     ({"auth_mode": "magic"}, "is not one of the available choices"),
     ({"client_secret": CANARY}, "needs the client ID it belongs to"),
-    ({"client_issuer": "https://as.example.com"}, "needs the client ID it belongs to"),
+    ({"client_issuer": "https://as.example.com"}, "needs the client ID, or the token to register with"),
+    ({"client_id": "app", "initial_access_token": CANARY}, "of no use beside a client that is registered already"),
+    ({"initial_access_token": f"{CANARY} ü"}, "A token to register with is one line of printable ASCII"),
     ({"client_id": "app", "client_issuer": "http://as.example.com"}, "must be the https address"),
     ({"scopes": 'read "quoted"'}, "scopes contains a character"),
     ({"name": "nul\x00"}, "Null characters are not allowed"),
 ]
+
+
+@pytest.mark.parametrize("kind", ["workload", "enterprise"])
+def test_kinds_with_options_of_their_own_are_kept_here_and_entered_elsewhere(kind: str) -> None:
+    fresh = dict(ServerForm().fields["auth_mode"].choices)  # type: ignore[attr-defined]
+    set_up = ServerForm(server=McpServer(name="Tracker", auth_mode=kind, auth_mode_source="person"))
+
+    assert kind not in fresh
+    assert kind in dict(set_up.fields["auth_mode"].choices)  # type: ignore[attr-defined]
+    assert "oauth" in fresh
 
 
 def refused(response: Answer, problem: str, given: dict[str, str]) -> None:
@@ -329,6 +346,7 @@ def test_what_is_no_mcp_server_is_named_and_nothing_is_stored(
     assert McpServer.objects.values().get() == columns
 
 
+@pytest.mark.requirement("T41")
 def test_a_typed_header_is_not_rendered_back_after_an_error_while_name_and_address_are() -> None:
     workspace = new_workspace()
     client = browser_of(member(workspace, role=ADMIN))
@@ -346,6 +364,15 @@ def test_a_typed_header_is_not_rendered_back_after_an_error_while_name_and_addre
         errors = response.context["form"].errors
         assert all("Enter it once more" in str(errors[name]) for name in ("headers", "client_secret"))
     assert not McpServer.objects.exists()
+
+
+def test_a_site_that_does_not_know_its_address_says_so_where_it_would_be_copied(settings: Any) -> None:
+    settings.MCP_OAUTH = {**settings.MCP_OAUTH, "PUBLIC_URL": ""}
+    workspace = new_workspace()
+    page = browser_of(member(workspace, role=Membership.Role.ADMIN)).get(f"/workspaces/{workspace.slug}/mcp/add/")
+
+    assert page.status_code == 200
+    assert "does not know its own public address" in page.content.decode()
 
 
 def test_a_form_without_typed_secrets_asks_for_none() -> None:
@@ -430,6 +457,7 @@ def test_a_tool_runs_from_its_page(open_mcp_server: Serve) -> None:
     assert client.post(f"{run}?tool=missing").status_code == 404
 
 
+@pytest.mark.requirement("T37")
 @pytest.mark.parametrize("text", ["\ud800", "\x00", "\u202e", "<script>alert(1)</script>"])
 def test_odd_text_neither_breaks_a_page_nor_runs_in_it(text: str, open_mcp_server: Serve) -> None:
     workspace = new_workspace()
@@ -477,6 +505,7 @@ def pages_of(client: Client, server: McpServer) -> dict[str, Answer]:
         path_to("run", server) + "?tool=echo": {"arguments": '{"text": "Hello"}'},
         path_to("refresh", server): {},
         path_to("refresh", server) + "?": {"probe": "1"},
+        path_to("diagnose", server): {},
         reverse("mcp_oauth:start"): {"server": str(server.pk)},
         reverse("mcp_oauth:start") + "?": {"server": str(server.pk), "again": "1"},
         reverse("mcp_oauth:cancel"): {"flow": "x"},
@@ -487,6 +516,7 @@ def pages_of(client: Client, server: McpServer) -> dict[str, Answer]:
     return opened
 
 
+@pytest.mark.requirement("mcp-bp-csp", "rfc6749-3.1.2.5-no-foreign-script", "T40")
 def test_every_answer_carries_the_security_headers(protected_mcp_server: Protect) -> None:
     workspace = new_workspace()
     server = new_server(workspace, protected_mcp_server().url)
@@ -510,6 +540,7 @@ def test_pages_for_one_person_stay_out_of_caches(open_mcp_server: Serve) -> None
         assert "no-store" in client.get(path_to(name, server)).headers["Cache-Control"], name
 
 
+@pytest.mark.requirement("rfc9700-4.2.4-referrer", "T40")
 def test_leaving_and_coming_back_are_neither_stored_nor_told_to_anybody(
     protected_mcp_server: Protect, person: Callable[..., Person]
 ) -> None:
@@ -543,6 +574,7 @@ def test_leaving_and_coming_back_are_neither_stored_nor_told_to_anybody(
     assert not any(secret in text_of(answer) for secret in secrets for answer in (arrived, *refusals))
 
 
+@pytest.mark.requirement("T41")
 def test_no_page_shows_a_secret(protected_mcp_server: Protect, person: Callable[..., Person]) -> None:
     workspace = new_workspace()
     user = member(workspace, role=ADMIN)
@@ -645,6 +677,7 @@ DAMAGE: list[tuple[type[models.Model], str, Any]] = [
 ]
 
 
+@pytest.mark.requirement("T44")
 @pytest.mark.parametrize("mode", ["oauth", "headers"])
 @pytest.mark.parametrize(("model", "column", "value"), DAMAGE)
 def test_a_damaged_row_blanks_no_list_and_breaks_no_page(
@@ -834,6 +867,7 @@ def test_a_grant_that_ended_and_cannot_be_renewed_is_not_called_authorized() -> 
     assert (row["authorized"], row["reason"]) == (False, "expired")
 
 
+@pytest.mark.requirement("T40")
 @pytest.mark.parametrize(("view", "method"), [key for key in MATRIX if key[1] == "post"])
 def test_nothing_is_done_without_the_csrf_token(view: str, method: str) -> None:
     workspace = new_workspace()

@@ -57,7 +57,14 @@ class Command(TypedCommand):
             help="read the secret or private key (PEM) of the client at the identity provider (option idp_client_id) "
             "from standard input, after an empty line if --client-secret-stdin is given as well",
         )
-        parser.add_argument("--issuer", default="", help="the authorization server that client belongs to")
+        parser.add_argument(
+            "--initial-access-token-stdin",
+            action="store_true",
+            help="read the token with which a client may be registered at the provider from standard input",
+        )
+        parser.add_argument(
+            "--issuer", default="", help="the authorization server that client, or that token, belongs to"
+        )
         parser.add_argument(
             "--header",
             action="append",
@@ -73,9 +80,12 @@ class Command(TypedCommand):
         """Add the server."""
         if options["client_secret_stdin"] and not options["client_id"]:
             raise usage_error("--client-secret-stdin needs --client-id.")
-        if options["issuer"] and not options["client_id"]:
-            raise usage_error("--issuer needs --client-id.")
-        secret, idp_secret = _secrets(options["client_secret_stdin"], options["idp_client_secret_stdin"])
+        to_register = options["initial_access_token_stdin"]
+        if options["issuer"] and not (options["client_id"] or to_register):
+            raise usage_error("--issuer needs --client-id or --initial-access-token-stdin.")
+        if to_register and (options["client_id"] or options["idp_client_secret_stdin"]):
+            raise usage_error("--initial-access-token-stdin registers a client, so none is given beside it.")
+        secret, idp_secret = _secrets(options["client_secret_stdin"] or to_register, options["idp_client_secret_stdin"])
         workspace = Workspace.objects.filter(slug=options["workspace"]).first()
         if workspace is None:
             raise NotFound(_("There is no workspace “%(slug)s”.") % {"slug": options["workspace"][:60]})
@@ -91,7 +101,8 @@ class Command(TypedCommand):
                 auth_mode=chosen,
                 headers=headers,
                 client_id=options["client_id"],
-                client_secret=secret,
+                client_secret=None if to_register else secret,
+                initial_access_token=secret if to_register else None,
                 idp_client_secret=idp_secret,
                 client_issuer=options["issuer"],
                 sharing=options["sharing"],

@@ -20,7 +20,7 @@ from mcp_oauth.messages import HttpRequest, HttpResponse
 from mcp_oauth.net.fetch import fetch
 from mcp_oauth.net.policy import NetworkPolicy
 from mcp_oauth.net.transport import guarded_transport
-from tests.unit.net.peer import Peer, Received, drip, http_answer, running_peer
+from tests.servers.peer import Peer, Received, drip, http_answer, running_peer
 
 DEVELOPMENT = NetworkPolicy(allow_loopback=True)
 
@@ -69,6 +69,7 @@ def test_a_redirect_within_the_origin_is_followed(method: str, status: int) -> N
     assert peer.requests[0].body == peer.requests[1].body
 
 
+@pytest.mark.requirement("T05")
 @pytest.mark.parametrize("status", [301, 302, 303])
 def test_a_redirect_that_changes_the_method_is_refused(status: int) -> None:
     with running_peer(redirecting(status, "/end")) as peer, pytest.raises(RedirectRefused):
@@ -77,6 +78,7 @@ def test_a_redirect_that_changes_the_method_is_refused(status: int) -> None:
     assert len(peer.requests) == 1
 
 
+@pytest.mark.requirement("mcp-bp-redirects", "rfc9728-7.7-ssrf", "T05")
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 @pytest.mark.parametrize("method", ["GET", "POST"])
 def test_a_redirect_to_another_origin_is_refused_and_the_other_sees_nothing(status: int, method: str) -> None:
@@ -122,6 +124,7 @@ DRIPS = {
 }
 
 
+@pytest.mark.requirement("T31")
 @pytest.mark.parametrize("kind", DRIPS)
 def test_a_server_that_drips_is_left_at_the_deadline(kind: str) -> None:
     def answer(received: Received) -> Iterator[bytes]:
@@ -148,6 +151,7 @@ def test_the_deadline_covers_all_redirects_together() -> None:
     assert len(peer.requests) <= 3
 
 
+@pytest.mark.requirement("T30")
 def test_a_document_beyond_the_policys_limit_is_refused() -> None:
     policy = NetworkPolicy(allow_loopback=True, oauth_document_bytes=10)
     with running_peer(lambda received: http_answer(body=b"x" * 11)) as peer, pytest.raises(ResponseTooLarge) as caught:
@@ -156,6 +160,7 @@ def test_a_document_beyond_the_policys_limit_is_refused() -> None:
     assert caught.value.document == peer.url("/doc")
 
 
+@pytest.mark.requirement("T36")
 def test_no_cookie_is_kept() -> None:
     async def twice(peer: Peer) -> None:
         transport = guarded_transport(DEVELOPMENT)

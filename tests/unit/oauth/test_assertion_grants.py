@@ -63,11 +63,13 @@ def test_a_client_asks_for_a_token_of_its_own() -> None:
     }
 
 
+@pytest.mark.requirement("oauth21-4.2-confidential", "ext-cc-authenticated")
 def test_a_public_client_has_no_token_of_its_own() -> None:
     with pytest.raises(ConfigurationError):
         client_credentials_request(token_endpoint=TOKEN_ENDPOINT, client=PUBLIC_CLIENT, resource=SERVER, scope=None)
 
 
+@pytest.mark.requirement("ext-ema-audience", "ext-ema-resource", "ext-ema-scope", "rfc8693-2.1-request")
 def test_an_identity_provider_is_asked_to_vouch_for_a_person() -> None:
     request = id_jag_request(
         token_endpoint=IDP_TOKEN_ENDPOINT,
@@ -107,6 +109,7 @@ def test_an_assertion_is_exchanged_for_a_token() -> None:
     }
 
 
+@pytest.mark.requirement("ext-ema-client-authentication")
 @pytest.mark.parametrize("nothing", [None, ""])
 @pytest.mark.parametrize(("shape", "named_in_body"), [("header", False), ("header_and_client_id", True)])
 def test_what_is_not_asked_for_is_left_out_and_the_client_authenticates(
@@ -136,6 +139,7 @@ def test_what_is_not_asked_for_is_left_out_and_the_client_authenticates(
         assert ("client_id" in form_of(request)) is named_in_body
 
 
+@pytest.mark.requirement("ext-ema-not-logged")
 def test_no_assertion_is_in_the_text_of_a_request() -> None:
     exchanged = jwt_bearer_request(
         "a.b.c", token_endpoint=TOKEN_ENDPOINT, client=PUBLIC_CLIENT, resource=None, scope=None
@@ -150,6 +154,7 @@ def test_the_assertion_is_read(token_type: str) -> None:
     assert VOUCHED["issued_token_type"] == ID_JAG_TYPE
 
 
+@pytest.mark.requirement("rfc8693-2.2.1-type")
 @pytest.mark.parametrize(
     "change",
     [

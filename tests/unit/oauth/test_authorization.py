@@ -88,6 +88,7 @@ def answer(**changes: str | None) -> dict[str, list[str]]:
     return {name: [value] for name, value in values.items() if value is not None}
 
 
+@pytest.mark.requirement("rfc6749-10.10-guessing", "rfc7636-4.1-verifier", "T18")
 def test_state_and_verifier_are_long_and_never_the_same() -> None:
     states, verifiers = {new_state() for _ in range(50)}, {new_code_verifier() for _ in range(50)}
 
@@ -108,6 +109,8 @@ def test_the_challenge_is_the_one_of_the_rfc() -> None:
     )
 
 
+@pytest.mark.requirement("mcp-auth-scope-challenged", "mcp-auth-scope-order", "mcp-auth-scope-kept")
+@pytest.mark.requirement("mcp-auth-scope-least", "T21")
 @pytest.mark.parametrize(
     ("options", "challenge", "resource", "metadata", "granted", "expected"),
     [
@@ -140,12 +143,15 @@ def test_scopes_are_the_choice_then_the_challenge_then_the_resources(
     assert select_scope(OAuthOptions(**options), challenge, resource, metadata, granted) == expected
 
 
+@pytest.mark.requirement("mcp-auth-resource-canonical", "mcp-auth-resource-always", "mcp-auth-resource-case", "T16")
 @pytest.mark.parametrize(
     ("mode", "resource", "issuer", "expected"),
     [
         ("auto", RESOURCE, ISSUER, f"{SERVER}/"),
         ("auto", None, ISSUER, SERVER),
         ("auto", RESOURCE, "https://login.microsoftonline.com/tenant/v2.0", None),
+        ("auto", RESOURCE, "https://acme.ciamlogin.com/tenant/v2.0", None),
+        ("auto", RESOURCE, "https://ciamlogin.com.evil.example/", f"{SERVER}/"),
         ("auto", RESOURCE, "https://sts.windows.net/tenant/", None),
         ("auto", RESOURCE, "https://login.microsoftonline.com.evil.example/", f"{SERVER}/"),
         ("include", RESOURCE, "https://login.microsoftonline.com/tenant/v2.0", f"{SERVER}/"),
@@ -164,6 +170,7 @@ def test_the_resource_is_the_metadatas_byte_for_byte_unless_it_is_left_out(
     )
 
 
+@pytest.mark.requirement("mcp-auth-resource-in-both", "rfc6749-3.1-once")
 def test_the_request_says_everything_once() -> None:
     url = url_for(options=OAuthOptions(audience="aud", prompt="consent", extra_parameters={"tenant": "1"}))
 
@@ -211,6 +218,7 @@ def test_a_parameter_that_we_leave_out_does_not_come_back_through_the_endpoint()
     )
 
 
+@pytest.mark.requirement("T09")
 def test_a_semicolon_does_not_smuggle_a_parameter() -> None:
     assert ";" not in url_for(endpoint=f"{ISSUER}/authorize?tenant=1;client_id=evil")
 
@@ -230,6 +238,7 @@ def test_extra_parameters_win_over_the_endpoints_own_and_lose_to_named_options()
     assert (query["tenant"], query["prompt"], query["audience"]) == ("2", "login", "a")
 
 
+@pytest.mark.requirement("mcp-bp-url-schemes", "mcp-bp-url-dangerous", "T09")
 @pytest.mark.parametrize(
     "endpoint",
     [
@@ -257,6 +266,7 @@ def test_a_good_answer_gives_the_code_and_what_belongs_to_it() -> None:
     )
 
 
+@pytest.mark.requirement("rfc6749-4.1.2-unknown-ignored")
 def test_parameters_we_do_not_know_are_ignored() -> None:
     assert validate_callback({**answer(), "session_state": ["x"]}, EXPECTED).code == CODE
 
@@ -266,6 +276,8 @@ def test_plain_strings_are_single_values() -> None:
 
 
 # RFC 9207 §2.4: advertised or not, present or not.
+@pytest.mark.requirement("mcp-auth-iss-before-code", "mcp-auth-iss-compared", "mcp-auth-iss-error-hidden")
+@pytest.mark.requirement("rfc9207-2.4-error", "T13")
 @pytest.mark.parametrize(
     ("advertised", "iss", "reason"),
     [
@@ -311,6 +323,7 @@ def test_the_issuer_is_checked_before_the_state() -> None:
     assert refused.value.reason == "issuer_mismatch"
 
 
+@pytest.mark.requirement("mcp-security-state")
 @pytest.mark.parametrize(
     "state", [None, "", "other", f"{STATE} ", STATE.upper(), state_hash(STATE), "\ud800", "x" * 10_000]
 )
@@ -380,6 +393,7 @@ def test_the_description_is_bounded_printable_and_without_tokens() -> None:
     assert len(words) <= 300
 
 
+@pytest.mark.requirement("mcp-auth-iss-before-code")
 def test_nobody_else_makes_a_validated_callback() -> None:
     with pytest.raises(TypeError):
         ValidatedCallback(code=CODE, redirect_uri="", code_verifier="", issuer="", proof=None)
@@ -407,6 +421,7 @@ def test_no_secret_is_in_the_text_of_either_callback() -> None:
 text = st.text(max_size=30)
 
 
+@pytest.mark.requirement("rfc9207-2.4-compared", "rfc9700-2.1-csrf", "T13")
 @given(
     st.dictionaries(
         st.sampled_from(["iss", "state", "error", "error_description", "code", "other"]) | text,

@@ -36,6 +36,8 @@ def parse(content: object, *, issuer: str = ISSUER, **options: Any) -> Authoriza
     return parse_authorization_server_metadata(json_response(content, url=URL), issuer=issuer, **options)
 
 
+@pytest.mark.requirement("mcp-discovery-several-locations", "mcp-discovery-order-with-path")
+@pytest.mark.requirement("mcp-discovery-order-without-path", "rfc8414-3.1-inserted")
 @pytest.mark.parametrize(
     ("issuer", "urls"),
     [
@@ -83,6 +85,7 @@ def test_what_is_no_issuer_has_no_locations(issuer: str) -> None:
         metadata_urls(issuer)
 
 
+@pytest.mark.requirement("rfc8414-2-unknown-ignored")
 def test_a_full_document_is_read_and_survives_storage() -> None:
     metadata = parse(
         document(
@@ -151,6 +154,8 @@ BAD_ENDPOINTS = [
 ]
 
 
+@pytest.mark.requirement("mcp-security-https", "mcp-bp-https", "mcp-bp-urls-validated", "oauth21-1.5-https")
+@pytest.mark.requirement("ext-ema-https", "T08")
 @pytest.mark.parametrize("name", ["authorization_endpoint", "token_endpoint"])
 @pytest.mark.parametrize("url", BAD_ENDPOINTS)
 def test_a_bad_required_endpoint_is_refused(name: str, url: str) -> None:
@@ -158,6 +163,7 @@ def test_a_bad_required_endpoint_is_refused(name: str, url: str) -> None:
         parse(document(**{name: url}))
 
 
+@pytest.mark.requirement("mcp-security-https", "rfc7009-2-https", "rfc7591-5-https")
 @pytest.mark.parametrize("name", ["registration_endpoint", "revocation_endpoint"])
 @pytest.mark.parametrize("url", [*BAD_ENDPOINTS, None, 7, [], {}])
 def test_a_bad_optional_endpoint_counts_as_absent(name: str, url: object) -> None:
@@ -175,6 +181,7 @@ def test_endpoints_on_this_machine_are_for_development() -> None:
         parse(local_document, issuer="http://localhost:9000")
 
 
+@pytest.mark.requirement("mcp-discovery-issuer-validated", "mcp-discovery-issuer-mismatch", "rfc8414-3.3-issuer", "T14")
 @pytest.mark.parametrize(
     ("asked", "found"),
     [
@@ -200,6 +207,7 @@ def test_a_root_slash_makes_no_difference_and_the_documents_own_text_is_kept(ask
     assert parse(document(issuer=found), issuer=asked).issuer == found
 
 
+@pytest.mark.requirement("mcp-security-pkce-verified", "mcp-security-pkce-absent", "T10")
 @pytest.mark.parametrize("methods", [None, [], ["plain"], "S256", ["s256"], [["S256"]], {"S256": True}, [None]])
 def test_metadata_that_does_not_promise_s256_is_refused(methods: object) -> None:
     content = document(code_challenge_methods_supported=methods)

@@ -27,6 +27,7 @@ def send(
     return request
 
 
+@pytest.mark.requirement("mcp-auth-bearer-header")
 @pytest.mark.parametrize(
     "url", [SERVER, "https://mcp.example.com/other", "https://MCP.example.com:443/.well-known/x?y=z"]
 )
@@ -34,6 +35,8 @@ def test_the_token_goes_to_the_servers_origin(url: str) -> None:
     assert send(WireAuth(SERVER, "at"), url).headers["Authorization"] == "Bearer at"
 
 
+@pytest.mark.requirement("oauth21-7.1-tokens-to-audience", "ext-ema-tokens-not-leaked", "rfc6750-5.3-safeguarded")
+@pytest.mark.requirement("T17")
 @pytest.mark.parametrize(
     "url",
     [
@@ -51,6 +54,7 @@ def test_no_credential_goes_to_another_origin(url: str) -> None:
     assert "Authorization" not in request.headers
 
 
+@pytest.mark.requirement("T27")
 def test_a_configured_header_never_overrides_the_token() -> None:
     request = send(WireAuth(SERVER, "at"), SERVER, headers={"authorization": "Basic configured"})
 
@@ -136,6 +140,7 @@ def asking(nonce: str, *, error: str = "use_dpop_nonce") -> httpx2.Response:
     return httpx2.Response(401, headers={"WWW-Authenticate": f'DPoP error="{error}"', "DPoP-Nonce": nonce})
 
 
+@pytest.mark.requirement("ext-dpop-scheme", "rfc9449-7.1-scheme", "T17")
 def test_a_bound_token_goes_with_a_proof_to_its_server_only() -> None:
     (request,) = exchange(WireAuth(SERVER, "at", dpop_key=KEY), httpx2.Response(200))
     (other,) = exchange(WireAuth(SERVER, "at", dpop_key=KEY), httpx2.Response(200), url="https://evil.example/mcp")
@@ -146,6 +151,7 @@ def test_a_bound_token_goes_with_a_proof_to_its_server_only() -> None:
     assert not {"authorization", "dpop"} & {*other.headers, *without.headers}
 
 
+@pytest.mark.requirement("rfc9449-4.2-nonce", "rfc9449-8.2-newest")
 def test_a_nonce_is_repeated_with_once_and_remembered() -> None:
     auth = WireAuth(SERVER, "at", dpop_key=KEY)
 

@@ -21,6 +21,7 @@ def quoted(text: str) -> str:
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
+@pytest.mark.requirement("mcp-discovery-challenge-parsed", "T22")
 @pytest.mark.parametrize(
     ("values", "expected"),
     [
@@ -71,6 +72,7 @@ def test_malformed_text_leaves_what_is_well_formed(value: str, expected: tuple[C
     assert parse_challenges([value]) == expected
 
 
+@pytest.mark.requirement("T22")
 @pytest.mark.parametrize(
     "value",
     [
@@ -87,10 +89,12 @@ def test_only_the_two_schemes_of_tokens_count(value: str) -> None:
     assert bearer_challenge([value]) is None
 
 
+@pytest.mark.requirement("T22")
 def test_parameters_need_their_exact_names() -> None:
     assert bearer_challenge(['Bearer foo_error="a", x-scope="b", resource_metadata_uri="c"']) == BearerChallenge()
 
 
+@pytest.mark.requirement("T22")
 def test_the_bearer_challenge_is_found_among_others() -> None:
     found = bearer_challenge(
         [

@@ -44,6 +44,7 @@ def verified(assertion: str, kind: str = "P-256", algorithm: str = "ES256", **op
     return jwt.decode(assertion, key, algorithms=[algorithm], audience=ISSUER, issuer="client", **options)
 
 
+@pytest.mark.requirement("rfc7523-3-claims", "rfc7523-3-signed")
 @pytest.mark.parametrize(("kind", "algorithm"), ALGORITHMS)
 def test_the_issuer_can_verify_who_signed_for_it(kind: str, algorithm: str) -> None:
     before = int(time.time())
@@ -66,6 +67,7 @@ def test_the_issuer_can_verify_who_signed_for_it(kind: str, algorithm: str) -> N
     assert jwt.get_unverified_header(assertion) == {"alg": algorithm, "typ": "JWT"}
 
 
+@pytest.mark.requirement("rfc7523-2.2-assertion")
 def test_every_endpoint_is_shown_an_assertion() -> None:
     client = signing_client()
     requests = [
@@ -79,6 +81,7 @@ def test_every_endpoint_is_shown_an_assertion() -> None:
     assert len(set(names)) == len(requests)
 
 
+@pytest.mark.requirement("rfc7523-3-claims")
 def test_an_assertion_lives_five_minutes_from_the_second_that_has_begun() -> None:
     claims = verified(client_assertion(signing_client(), now=NOW), options={"verify_exp": False, "verify_iat": False})
 
@@ -92,6 +95,7 @@ def test_the_name_of_the_key_is_in_the_header_when_it_has_one() -> None:
     assert "kid" not in jwt.get_unverified_header(client_assertion(signing_client(key_id=""), now=NOW))
 
 
+@pytest.mark.requirement("rfc7523-3-audience")
 def test_another_issuer_cannot_use_the_assertion() -> None:
     assertion = client_assertion(signing_client(issuer="https://other.example.com"), now=time.time())
 
@@ -118,6 +122,7 @@ def test_a_secret_beside_the_key_is_not_sent() -> None:
     assert b"s3cret" not in request.body
 
 
+@pytest.mark.requirement("ext-cc-credentials-protected")
 @pytest.mark.parametrize("method", ["client_secret_post", "client_secret_basic"])
 @pytest.mark.parametrize("form", [PrivateFormat.PKCS8, PrivateFormat.TraditionalOpenSSL])
 def test_a_private_key_in_the_place_of_a_secret_is_not_sent(method: str, form: PrivateFormat) -> None:

@@ -35,6 +35,7 @@ def proof(**changes: Any) -> str:
     return dpop_proof(**{"key": KEY, "method": "POST", "url": TOKEN_ENDPOINT, "now": NOW, **changes})
 
 
+@pytest.mark.requirement("ext-dpop-algorithm")
 def test_a_new_key_is_one_of_its_own_for_es256() -> None:
     key = load_pem_private_key(KEY.encode(), password=None)
 
@@ -44,6 +45,7 @@ def test_a_new_key_is_one_of_its_own_for_es256() -> None:
     assert new_dpop_key() != KEY
 
 
+@pytest.mark.requirement("rfc9449-4.2-claims", "rfc9449-11.6-asymmetric", "ext-dpop-asymmetric")
 def test_a_server_can_verify_what_the_proof_is_for() -> None:
     claims = verified(proof())
 
@@ -51,6 +53,7 @@ def test_a_server_can_verify_what_the_proof_is_for() -> None:
     assert claims == {"htm": "POST", "htu": TOKEN_ENDPOINT, "iat": 1_800_000_000}
 
 
+@pytest.mark.requirement("rfc9449-4.2-header", "rfc9449-4.2-no-private-key")
 def test_the_header_shows_the_public_half_of_the_key_and_nothing_else() -> None:
     header = jwt.get_unverified_header(proof())
 
@@ -68,10 +71,12 @@ def test_a_proof_with_another_key_in_its_header_does_not_verify() -> None:
         verified(f"{head}.{claims}.{signature}")
 
 
+@pytest.mark.requirement("rfc9449-4.2-claims")
 def test_no_two_proofs_have_the_same_name() -> None:
     assert len({verified(proof())["jti"] for _ in range(20)}) == 20
 
 
+@pytest.mark.requirement("rfc9449-4.2-ath", "ext-dpop-proof")
 def test_the_token_sent_along_is_named_by_its_hash() -> None:
     # The example of RFC 9449 §7.1.
     token = "Kz~8mXK1EalYznwH-LC-1fBAo.4Ljp~zsPE_NeO.gxU"
@@ -82,11 +87,13 @@ def test_the_token_sent_along_is_named_by_its_hash() -> None:
     assert token not in json.dumps(verified(proof(access_token=token)))
 
 
+@pytest.mark.requirement("rfc9449-4.2-nonce")
 def test_a_nonce_is_repeated_as_it_came() -> None:
     assert verified(proof(nonce="n~once/+="))["nonce"] == "n~once/+="
     assert "nonce" not in verified(proof())
 
 
+@pytest.mark.requirement("rfc9449-4.2-claims")
 @pytest.mark.parametrize(
     ("url", "target"),
     [
@@ -118,6 +125,7 @@ def test_the_method_is_written_as_it_is_sent(method: str) -> None:
     assert verified(proof(method=method))["htm"] == method.upper()
 
 
+@pytest.mark.requirement("rfc9449-11.6-asymmetric", "ext-dpop-asymmetric")
 @pytest.mark.parametrize("key", ["", "s3cret", pem_of("P-384"), pem_of("RSA-2048"), pem_of("Ed25519")])
 def test_any_other_key_signs_no_proof(key: str) -> None:
     with pytest.raises(ConfigurationError):

@@ -40,6 +40,7 @@ def document(**changes: object) -> dict[str, object]:
     return {"resource": SERVER, "authorization_servers": [ISSUER], **changes}
 
 
+@pytest.mark.requirement("mcp-discovery-challenge-first", "mcp-discovery-fallback", "rfc9728-3.1-inserted")
 def test_the_challenge_comes_before_the_path_and_the_path_before_the_root() -> None:
     assert resource_metadata_locations(SERVER, BY_CHALLENGE.url) == (BY_CHALLENGE, BY_PATH, BY_ROOT)
 
@@ -103,6 +104,7 @@ OTHER_RESOURCES = [
 ]
 
 
+@pytest.mark.requirement("rfc9728-3.3-resource", "rfc9728-3.3-challenge", "T15")
 @pytest.mark.parametrize("resource", [*OTHER_RESOURCES, ORIGIN, f"{ORIGIN}/"])
 @pytest.mark.parametrize("location", [BY_CHALLENGE, BY_PATH])
 def test_challenge_and_path_documents_describe_exactly_this_server(
@@ -119,11 +121,13 @@ def test_the_root_document_describes_the_origin_or_exactly_this_server(resource:
         parse(document(resource=resource), location=BY_ROOT)
 
 
+@pytest.mark.requirement("T15")
 @pytest.mark.parametrize("resource", [ORIGIN, f"{ORIGIN}/", SERVER])
 def test_the_root_document_may_name_the_origin(resource: str) -> None:
     assert parse(document(resource=resource), location=BY_ROOT).resource == resource
 
 
+@pytest.mark.requirement("mcp-auth-resource-case")
 @pytest.mark.parametrize("location", [BY_CHALLENGE, BY_PATH, BY_ROOT])
 @pytest.mark.parametrize("server_url", [SERVER, "HTTPS://MCP.Example.com:443/mcp"])
 def test_the_case_of_the_host_as_entered_does_not_matter(location: ResourceMetadataLocation, server_url: str) -> None:
@@ -153,6 +157,7 @@ def test_a_document_without_authorization_servers_is_refused(value: object) -> N
         parse(document(authorization_servers=value))
 
 
+@pytest.mark.requirement("mcp-bp-urls-validated", "mcp-security-https")
 @pytest.mark.parametrize(
     "issuer",
     [

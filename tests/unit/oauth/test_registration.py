@@ -32,6 +32,7 @@ NOTHING = replace(METADATA, registration_endpoint=None)
 WITH_CIMD = replace(METADATA, client_id_metadata_document_supported=True)
 
 
+@pytest.mark.requirement("mcp-registration-order", "mcp-registration-cimd-checked")
 @pytest.mark.parametrize("has_preregistered", [True, False])
 @pytest.mark.parametrize("advertised", [True, False])
 @pytest.mark.parametrize("published", [True, False])
@@ -114,6 +115,7 @@ def test_where_nothing_is_left_an_administrator_learns_what_to_create(
     assert ISSUER in caught.value.next_step
 
 
+@pytest.mark.requirement("mcp-registration-cimd-hosted", "mcp-registration-cimd-url", "cimd-3-plain-url")
 @pytest.mark.parametrize(
     ("url", "issuer", "usable"),
     [
@@ -144,6 +146,7 @@ def test_our_document_is_used_where_the_issuer_could_read_it(url: str, issuer: s
         )
 
 
+@pytest.mark.requirement("mcp-registration-native", "mcp-registration-web")
 @pytest.mark.parametrize(
     ("redirect_uri", "expected"),
     [
@@ -161,6 +164,8 @@ def test_a_client_on_https_is_web_and_on_loopback_native(redirect_uri: str, expe
     assert application_type_for(redirect_uri) == expected
 
 
+@pytest.mark.requirement("mcp-registration-cimd-members", "mcp-registration-cimd-matches", "cimd-4-no-secret")
+@pytest.mark.requirement("mcp-auth-refresh-grant-type")
 def test_our_document_names_itself() -> None:
     document = client_metadata_document(
         client_id_url=CIMD_URL, client_name="App", redirect_uri=REDIRECT_URI, client_uri="https://app.example.org"
@@ -178,6 +183,7 @@ def test_our_document_names_itself() -> None:
     }
 
 
+@pytest.mark.requirement("mcp-registration-application-type", "rfc7591-3.1-json", "rfc7591-2-redirect-uris")
 def test_the_registration_says_what_the_client_will_do() -> None:
     request = registration_request(
         METADATA,
@@ -268,6 +274,7 @@ def test_a_public_client_is_registered(status: int) -> None:
     assert registered({"client_id": "c"}, status=status) == RegisteredClient("c", None, None, "none")
 
 
+@pytest.mark.requirement("rfc7591-3.2.1-checked")
 @pytest.mark.parametrize(
     ("answer", "requested", "method", "secret"),
     [
@@ -329,6 +336,7 @@ def test_the_end_of_a_secret_is_in_epoch_seconds_or_never(value: object, expecte
     assert client.client_secret_expires_at == expected
 
 
+@pytest.mark.requirement("rfc7591-3.2.1-checked")
 @pytest.mark.parametrize(
     "answer",
     [
@@ -360,6 +368,7 @@ def test_an_unreadable_answer_is_refused(body: bytes, status: int) -> None:
         )
 
 
+@pytest.mark.requirement("mcp-registration-refusal-told")
 def test_the_servers_own_words_are_told_bounded_and_clean() -> None:
     with pytest.raises(RegistrationFailed) as caught:
         registered(

@@ -47,6 +47,8 @@ def parsed(document: dict[str, Any], *, requested_scope: str = "asked", status: 
     return parse_token_response(json_response(document, status=status), now=NOW, requested_scope=requested_scope)
 
 
+@pytest.mark.requirement("rfc6749-3.2-post", "rfc6749-4.1.3-client-id", "rfc6749-4.1.3-same-redirect-uri")
+@pytest.mark.requirement("oauth21-4.1.3-verifier")
 def test_the_code_goes_out_with_its_verifier_redirect_uri_and_resource() -> None:
     request = code_request(validated(), token_endpoint=TOKEN_ENDPOINT, client=PUBLIC_CLIENT, resource=SERVER)
 
@@ -62,6 +64,7 @@ def test_the_code_goes_out_with_its_verifier_redirect_uri_and_resource() -> None
     }
 
 
+@pytest.mark.requirement("rfc8707-2.2-refresh")
 def test_a_refresh_repeats_the_resource() -> None:
     request = refresh_request("rt", token_endpoint=TOKEN_ENDPOINT, client=PUBLIC_CLIENT, resource=SERVER, scope="a b")
 
@@ -82,6 +85,7 @@ def test_without_a_resource_none_is_sent() -> None:
     assert form_of(refresh).keys() == {"grant_type", "refresh_token", "client_id"}
 
 
+@pytest.mark.requirement("T12", "mcp-discovery-no-sharing")
 def test_a_client_of_another_issuer_is_not_shown_to_this_one() -> None:
     stranger = ClientCredentials("client", "s3cret", "client_secret_post", "https://other.example.com")
 
@@ -89,6 +93,7 @@ def test_a_client_of_another_issuer_is_not_shown_to_this_one() -> None:
         code_request(validated(), token_endpoint=TOKEN_ENDPOINT, client=stranger, resource=None)
 
 
+@pytest.mark.requirement("oauth21-2.4-one-method")
 def test_a_secret_is_posted_in_the_body() -> None:
     request = refresh_request(
         "rt", token_endpoint=TOKEN_ENDPOINT, client=confidential_client("client_secret_post"), resource=None
@@ -99,6 +104,7 @@ def test_a_secret_is_posted_in_the_body() -> None:
     assert form_of(request)["client_secret"] == "s3cret"
 
 
+@pytest.mark.requirement("oauth21-2.4-one-method")
 @pytest.mark.parametrize(("shape", "named_in_body"), [("header", False), ("header_and_client_id", True)])
 def test_basic_authentication_encodes_both_halves_first(shape: BasicShape, named_in_body: bool) -> None:
     client = confidential_client("client_secret_basic", client_id="a:b c", secret="p%+/\u00e9")
@@ -135,6 +141,7 @@ def test_a_public_client_sends_no_secret_even_if_it_has_one() -> None:
     assert "Authorization" not in request.headers
 
 
+@pytest.mark.requirement("rfc7009-2.1-request")
 def test_a_revocation_names_token_and_kind() -> None:
     request = revocation_request(
         "rt", "refresh_token", revocation_endpoint=f"{ISSUER}/revoke", client=confidential_client("client_secret_post")
@@ -149,6 +156,7 @@ def test_a_revocation_names_token_and_kind() -> None:
     }
 
 
+@pytest.mark.requirement("T41")
 def test_no_secret_is_in_any_text_of_request_client_callback_or_tokens() -> None:
     client = confidential_client("client_secret_basic")
     callback = validated()
@@ -174,12 +182,14 @@ def test_the_token_type_is_bearer_in_any_case_or_missing(token_type: str | None)
     assert parsed({**GOOD, "token_type": token_type}).access_token == "at"
 
 
+@pytest.mark.requirement("rfc6749-7.1-type", "T23")
 @pytest.mark.parametrize("token_type", ["DPoP", "mac", "Bearer ", 1, ["Bearer"], {"a": 1}, True])
 def test_another_token_type_is_refused(token_type: object) -> None:
     with pytest.raises(TokenRequestFailed, match="no Bearer token"):
         parsed({**GOOD, "token_type": token_type})
 
 
+@pytest.mark.requirement("rfc9449-5-type")
 @pytest.mark.parametrize(
     ("expected_type", "found", "taken"),
     [
@@ -212,6 +222,7 @@ def test_a_bound_token_is_taken_only_by_who_asked_for_it(
         assert tokens.token_type == taken
 
 
+@pytest.mark.requirement("T23")
 @pytest.mark.parametrize(
     "token", [None, "", " ", "a b", "a\r\nX: y", "a\nb", "a\x00", "caf\u00e9", "\ud800", "a\x7f", 7, ["at"], {"a": 1}]
 )
@@ -222,6 +233,7 @@ def test_an_access_token_that_is_no_visible_ascii_is_refused_and_not_repeated(to
     assert type(caught.value) is TokenRequestFailed
 
 
+@pytest.mark.requirement("T23")
 def test_an_access_token_may_have_any_length() -> None:
     assert parsed({**GOOD, "access_token": "x" * 40_000}).access_token == "x" * 40_000
 
@@ -231,6 +243,7 @@ def test_a_malformed_refresh_token_counts_as_none(token: object) -> None:
     assert parsed({**GOOD, "refresh_token": token}).refresh_token is None
 
 
+@pytest.mark.requirement("T23")
 @pytest.mark.parametrize(
     ("value", "lifetime"),
     [
@@ -273,7 +286,8 @@ def test_a_number_of_ten_thousand_digits_does_no_harm() -> None:
     [
         (None, "asked"),
         (7, "asked"),
-        ("", ""),
+        ("", "asked"),
+        ("  ", "asked"),
         (" a  b a ", "a b"),
         (["a", "b", 7], "a b"),
         ('a "b', "a"),
@@ -283,10 +297,20 @@ def test_a_missing_scope_is_the_requested_one(value: object, expected: str) -> N
     assert parsed({**GOOD, "scope": value}).scope == expected
 
 
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [("repo,gist", "repo gist"), ("gist", "gist"), ("repo,else", "repo,else"), ("a,b", "a,b")],
+    ids=["asked for", "one alone", "partly unknown", "a scope with a comma"],
+)
+def test_granted_scopes_are_told_apart_at_commas_only_where_each_was_asked_for(value: str, expected: str) -> None:
+    assert parsed({**GOOD, "scope": value}, requested_scope="repo gist a,b").scope == expected
+
+
 def test_a_null_error_is_no_error() -> None:
     assert parsed({**GOOD, "error": None, "error_description": ""}).access_token == "at"
 
 
+@pytest.mark.requirement("T23")
 @pytest.mark.parametrize("content_type", ["application/x-www-form-urlencoded; charset=utf-8", "text/plain", ""])
 def test_a_form_encoded_answer_is_read(content_type: str) -> None:
     body = urlencode({"access_token": "at", "expires_in": "60", "refresh_token": "r+/=t", "scope": "a b"}).encode()
@@ -303,6 +327,7 @@ def test_json_is_read_whatever_it_is_called(content_type: str) -> None:
     assert parse_token_response(response, now=NOW, requested_scope="").access_token == "at"
 
 
+@pytest.mark.requirement("T24")
 @pytest.mark.parametrize(
     ("status", "document", "expected"),
     [

@@ -161,6 +161,7 @@ def test_this_machine_is_an_address_in_development_only(address: str) -> None:
     assert caught.value.user_message == "The address points at this machine, which is allowed in development only."
 
 
+@pytest.mark.requirement("mcp-bp-urls-validated", "rfc8707-2-no-fragment")
 @pytest.mark.parametrize(
     ("address", "sentence"),
     [
@@ -199,6 +200,7 @@ def test_a_bad_address_is_refused_with_one_sentence(address: str, sentence: str,
     assert caught.value.user_message == sentence
 
 
+@pytest.mark.requirement("mcp-bp-urls-validated", "mcp-bp-https", "T08")
 @pytest.mark.parametrize(
     ("url", "problem"),
     [
@@ -237,6 +239,7 @@ def test_an_unusual_but_valid_endpoint_is_kept_byte_for_byte(url: str) -> None:
     assert check_endpoint(url, name="token_endpoint", document="", allow_loopback=False) == url
 
 
+@pytest.mark.requirement("T14")
 @pytest.mark.parametrize(
     ("a", "b", "match"),
     [
@@ -259,6 +262,8 @@ def test_issuers_match_literally_but_for_a_root_slash(a: str, b: str, match: boo
     assert issuers_match(b, a) is match
 
 
+@pytest.mark.requirement("mcp-auth-resource-canonical", "mcp-auth-resource-specific", "mcp-auth-resource-slash")
+@pytest.mark.requirement("rfc8707-2-absolute", "rfc8707-2-no-fragment", "rfc8707-2-no-query")
 @pytest.mark.parametrize(
     ("url", "expected"),
     [
@@ -274,6 +279,7 @@ def test_a_canonical_resource_keeps_path_and_query(url: str, expected: str) -> N
     assert canonical_resource(url) == expected
 
 
+@pytest.mark.requirement("rfc9728-3.1-inserted")
 @pytest.mark.parametrize(
     ("url", "expected"),
     [

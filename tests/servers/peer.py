@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import ssl
+import struct
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -20,7 +21,10 @@ class Received:
     body: bytes
 
 
-Answer = Callable[[Received], "bytes | Iterable[bytes]"]
+Reply = bytes | Iterable[bytes | None]
+"""A whole answer, or the pieces of one after which the connection ends; ``None`` among them resets it at once."""
+
+Answer = Callable[[Received], Reply]
 
 
 @dataclass
@@ -129,5 +133,8 @@ def _converse(peer: Peer, stream: socket.socket, answer: Answer) -> None:
                 stream.sendall(reply)
                 continue
             for piece in reply:
+                if piece is None:
+                    stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                    return
                 stream.sendall(piece)
             return

@@ -1,0 +1,78 @@
+"""Writes the audit trail."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection
+from datetime import timedelta
+from typing import Any
+
+from django.contrib.auth import get_user_model
+from django.utils import timezone
+
+from mcp_oauth.conf import settings
+from mcp_oauth.models import Event, McpServer, McpServerOAuth
+from mcp_oauth.services.workspaces import Person
+
+logger = logging.getLogger("mcp_oauth.events")
+
+# What a server says may be as long as its document; a line of the trail is not.
+MAX_DETAIL_CHARACTERS = 500
+MAX_DETAIL_ITEMS = 50
+
+
+def record(
+    kind: Event.Kind,
+    server: McpServer,
+    *,
+    user_id: Any = None,
+    grant: McpServerOAuth | None = None,
+    actor: Person | None = None,
+    outcome: str = "",
+    **details: Any,
+) -> Event:
+    """Add one event and log it; ``details`` are texts, numbers or lists of texts, none of them a secret.
+
+    Inside a transaction it is written with it or not at all. ``grant`` gives whose it is and which; ``user_id`` does so
+    where there is no grant.
+    """
+    if grant is not None:
+        user_id = grant.user_id
+    event = Event(
+        kind=kind,
+        outcome=outcome[:60],
+        details={name: _bounded(value) for name, value in details.items() if value not in ("", None, [], ())},
+        workspace_id=server.workspace_id,
+        server_id=server.pk,
+        server_name=server.name[:200],
+        grant_id=None if grant is None else grant.pk,
+        user_id=user_id,
+        user_name=_name_of(user_id),
+        actor_id=None if actor is None else actor.pk,
+        actor_name="" if actor is None else _name_of(actor.pk),
+    )
+    event.save()
+    logger.info("%s server=%s grant=%s outcome=%s", kind.value, server.pk, event.grant_id, event.outcome)
+    return event
+
+
+def forget_old_events() -> int:
+    """Remove events older than ``EVENT_DAYS``, a bounded number at once; return how many went."""
+    moment = timezone.now() - timedelta(days=settings.EVENT_DAYS)
+    return Event.objects.all().forget_before(moment, at_most=settings.EVENTS_FORGOTTEN_AT_ONCE)
+
+
+def _name_of(user_id: Any) -> str:
+    if user_id is None:
+        return ""
+    model = get_user_model()
+    name = model._default_manager.filter(pk=user_id).values_list(model.USERNAME_FIELD, flat=True).first()
+    return str(name or "")[:150]
+
+
+def _bounded(value: Any) -> Any:
+    if isinstance(value, str):
+        return value[:MAX_DETAIL_CHARACTERS]
+    if isinstance(value, Collection):
+        return [str(item)[:MAX_DETAIL_CHARACTERS] for item in list(value)[:MAX_DETAIL_ITEMS]]
+    return value
