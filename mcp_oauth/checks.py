@@ -121,3 +121,51 @@ def check_identity_token_provider(app_configs: Any, **kwargs: Any) -> list[Check
             id="mcp_oauth.E004",
         )
     ]
+
+
+@register(Tags.security)
+def check_middleware(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+    """Report middleware without which the pages are not safe or do not work (mcp_oauth.E005)."""
+    missing = [
+        name for name in _MIDDLEWARE if not any(_is_or_extends(path, name) for path in django_settings.MIDDLEWARE)
+    ]
+    return [
+        Error(
+            f"MIDDLEWARE lacks {name}.",
+            hint="The pages of mcp_oauth rely on it: who somebody is, and that a form was sent from this site.",
+            id="mcp_oauth.E005",
+        )
+        for name in missing
+    ]
+
+
+_MIDDLEWARE = (
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+)
+
+
+def _is_or_extends(path: str, wanted: str) -> bool:
+    if path == wanted:
+        return True
+    try:
+        found, base = import_string(path), import_string(wanted)
+    except ImportError:
+        return False  # Django's own checks and its start say so
+    return isinstance(found, type) and issubclass(found, base)
+
+
+@register(Tags.security, deploy=True)
+def check_cache(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+    """Report a cache that each process has for itself (mcp_oauth.W005)."""
+    backend = django_settings.CACHES.get("default", {}).get("BACKEND", "")
+    if not backend.endswith(("locmem.LocMemCache", "dummy.DummyCache")):
+        return []
+    return [
+        Warning(
+            "The default cache is not shared between processes, so the limits per person hold for each process alone.",
+            hint="Use a shared cache, for example Redis.",
+            id="mcp_oauth.W005",
+        )
+    ]

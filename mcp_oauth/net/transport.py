@@ -38,7 +38,9 @@ Resolver = Callable[[str, int], Awaitable[Sequence[str]]]
 _MAX_ADDRESSES = 8
 # How long an address that is not the last may keep us from trying the next one.
 _FALLOVER_SECONDS = 1.0
-_KEEPALIVE_SECONDS = 30.0
+# Shorter than the five seconds after which many servers close an idle connection: a request that crosses their
+# goodbye fails, and a tool call may not be sent again.
+_KEEPALIVE_SECONDS = 4.0
 # RFC 9110 §5.5, checked here so that no other layer quotes a refused value in its error text.
 _HEADER_VALUE = re.compile(rb"(?:[\x21-\x7e\x80-\xff](?:[\t\x20-\x7e\x80-\xff]*[\x21-\x7e\x80-\xff])?)?")
 _HEADER_NAME = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")

@@ -17,7 +17,7 @@ from mcp_oauth.exceptions import (
 from mcp_oauth.models import McpServer
 from mcp_oauth.services import contacts, grants, step_up
 from mcp_oauth.services.grants import UsableGrant
-from mcp_oauth.services.steps import Plan, WireStep
+from mcp_oauth.services.steps import Plan, WaitingStep, WireStep
 from mcp_oauth.services.wire import target_for
 from mcp_oauth.services.workspaces import Person
 from mcp_oauth.sessions.results import ToolDescription
@@ -51,7 +51,7 @@ def on_behalf(
     while True:
         grant = None
         if server.uses_grants:
-            grant = grants.usable_grant(server, user, rejected_version=rejected_version)
+            grant = yield from plan_grant(server, user, rejected_version=rejected_version)
         target = target_for(
             server,
             access_token=grant.access_token if grant else None,
@@ -85,6 +85,19 @@ def on_behalf(
         contacts.record_contact(server, None)
         contacts.record_headers_verdict(server, refused=False)
         return result
+
+
+def plan_grant(server: McpServer, user: Person, *, rejected_version: int | None = None) -> Plan[UsableGrant]:
+    """Plan to get a token that is good now: at once where it needs no renewal, else without holding up others.
+
+    Raises what `grants.usable_grant` raises.
+    """
+    if rejected_version is None and (ready := grants.ready_grant(server, user)) is not None:
+        return ready
+    renewed: UsableGrant = yield WaitingStep(
+        lambda: grants.usable_grant(server, user, rejected_version=rejected_version)
+    )
+    return renewed
 
 
 def _more_access(server: McpServer, grant: UsableGrant | None, scope: str) -> InsufficientScope:

@@ -13,7 +13,7 @@ from django.utils import timezone
 from mcp_oauth.conf import settings
 from mcp_oauth.models import McpServer, McpServerOAuth, ToolCatalogue
 from mcp_oauth.services import contacts, grants
-from mcp_oauth.services.access import on_behalf
+from mcp_oauth.services.access import on_behalf, plan_grant
 from mcp_oauth.services.steps import Plan, adrive, drive
 from mcp_oauth.services.workspaces import Person, server_for
 from mcp_oauth.sessions.results import ToolDescription, ToolListing
@@ -79,8 +79,10 @@ def list_tools_of_nobody(server: McpServer, *, refresh: bool = False) -> Catalog
 
 def plan_listing(server: McpServer, user: Person, *, refresh: bool) -> Plan[Catalogue]:
     """Plan a listing for a person who may use the server."""
-    if not refresh and (recent := _recent(server, user)) is not None:
-        return recent
+    if not refresh:
+        recent = yield from _plan_recent(server, user)
+        if recent is not None:
+            return recent
     from mcp_oauth.sessions.client import list_tools as ask_for_tools
 
     grant_id = _grant_id(server, user)
@@ -99,12 +101,12 @@ def last_known(server: McpServer, user: Person) -> Catalogue | None:
     return Catalogue(_tools(row.tools), row.truncated, row.fetched_at)
 
 
-def _recent(server: McpServer, user: Person) -> Catalogue | None:
+def _plan_recent(server: McpServer, user: Person) -> Plan[Catalogue | None]:
     known = last_known(server, user)
     if known is None or known.fetched_at < timezone.now() - timedelta(seconds=settings.CATALOGUE_SECONDS):
         return None
     if server.uses_grants:
-        grants.usable_grant(server, user)  # a dead grant is said, not papered over with an old listing
+        yield from plan_grant(server, user)  # a dead grant is said, not papered over with an old listing
     return known
 
 

@@ -52,6 +52,19 @@ def find_grant(server: McpServer, user: Person) -> McpServerOAuth | None:
     )
 
 
+def ready_grant(server: McpServer, user: Person) -> UsableGrant | None:
+    """Return a token that is good now and not due to be renewed; ``None`` where anything has to be done first."""
+    grant = find_grant(server, user)
+    if grant is None or not grant.is_active or grant.server_generation != server.generation:
+        return None
+    if _has_ended(grant) or is_due(grant):
+        return None
+    try:
+        return _opened(grant)
+    except SecretUnreadable:
+        return None
+
+
 def usable_grant(server: McpServer, user: Person, *, rejected_version: int | None = None) -> UsableGrant:
     """Return a token that is good for a call now, renewing it when it is due.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -11,19 +12,25 @@ from django.utils.translation import gettext as _
 
 from mcp_oauth import __version__
 from mcp_oauth.conf import settings
-from mcp_oauth.exceptions import DeadlineExceeded, McpOAuthError, ServerRefused, ServerUnreachable
+from mcp_oauth.exceptions import DeadlineExceeded, McpOAuthError, ResponseTooLarge, ServerRefused, ServerUnreachable
 from mcp_oauth.messages import HttpRequest, HttpResponse
 from mcp_oauth.models import McpServer
+from mcp_oauth.net.transport import shown_url
+from mcp_oauth.net.weight import MOST_VALUES, JsonWeight
 from mcp_oauth.oauth.challenge import BearerChallenge, bearer_challenge, parse_challenges
 from mcp_oauth.oauth.options import OAuthOptions
 from mcp_oauth.oauth.protected_resource import ProtectedResourceMetadata
 from mcp_oauth.services.discovery import ResourceMetadataSearch, search_resource_metadata
 from mcp_oauth.services.evidence import Evidence, Verdict
+from mcp_oauth.sessions.results import storable
 
 # The two revisions asked for by name; the session room negotiates within them later.
 MODERN_VERSION = "2026-07-28"
 HANDSHAKE_VERSION = "2025-11-25"
 _UNSUPPORTED_VERSION = -32022
+_VISIBLE = re.compile(r"[\x21-\x7e]+")
+# Longer than any, and short enough for what HTTP servers take as a header.
+_LONGEST_SESSION_ID = 4096
 
 
 @dataclass(frozen=True)
@@ -111,7 +118,7 @@ class _Prober:
         else:
             verdict, note = "error", _what_came_back(response)
         self.evidence.note(request, method, response.status, verdict, _printable(note))
-        return _Answer(response, result, error)
+        return _Answer(response, storable(result), error)
 
     def modern(self, method: str) -> _Answer:
         return self.ask(
@@ -133,7 +140,7 @@ class _Prober:
             {},
         )
 
-    def in_session(self, method: str, version: str, session_id: str | None, *, notification: bool = False) -> _Answer:
+    def in_session(self, method: str, version: str, session_id: str, *, notification: bool = False) -> _Answer:
         headers = {"MCP-Protocol-Version": version}
         if session_id:
             headers["Mcp-Session-Id"] = session_id
@@ -164,7 +171,7 @@ def probe(url: str, options: OAuthOptions, evidence: Evidence | None = None) -> 
 
 
 def _contact(prober: _Prober, options: OAuthOptions) -> ProbeReport:
-    version, discover_result, session_id = "", None, None
+    version, discover_result, session_id = "", None, ""
     answer = prober.modern("server/discover")
     if MODERN_VERSION in _supported_versions(answer.error):
         # It names our version and refused it all the same, as servers do that were just started; once more.
@@ -175,9 +182,9 @@ def _contact(prober: _Prober, options: OAuthOptions) -> ProbeReport:
     elif not answer.asks_for_authorization:
         discovered = answer
         answer = prober.handshake()
-        if answer.result is not None and isinstance(answer.result.get("protocolVersion"), str):
-            version = answer.result["protocolVersion"][:20]
-            session_id = answer.response.header("Mcp-Session-Id")
+        version = _header_text(answer.result.get("protocolVersion") if answer.result is not None else None, 20)
+        if version:
+            session_id = _header_text(answer.response.header("Mcp-Session-Id"), _LONGEST_SESSION_ID)
             prober.in_session("notifications/initialized", version, session_id, notification=True)
             answer = prober.in_session("tools/list", version, session_id)
             if session_id:
@@ -252,6 +259,10 @@ def _json_rpc(response: HttpResponse) -> tuple[dict[str, Any] | None, dict[str, 
     content_type = (response.header("Content-Type") or "").lower()
     documents = _event_data(response.body) if content_type.startswith("text/event-stream") else [response.body]
     for document in documents:
+        if JsonWeight().add(document) > MOST_VALUES:
+            error = _("%(url)s sent more than %(number)d JSON values in one answer.")
+            shown = shown_url(response.url)
+            raise ResponseTooLarge(error % {"url": shown, "number": MOST_VALUES}, document=shown)
         try:
             message = json.loads(document)
         except (ValueError, RecursionError):
@@ -292,6 +303,11 @@ def _what_came_back(response: HttpResponse) -> str:
 
 def _strings(value: Any) -> list[str]:
     return [item for item in value if isinstance(item, str)] if isinstance(value, list) else []
+
+
+def _header_text(value: Any, longest: int) -> str:
+    """Return a text that can be sent back as a header (MCP transports, session management), or nothing."""
+    return value if isinstance(value, str) and len(value) <= longest and _VISIBLE.fullmatch(value) else ""
 
 
 def _printable(text: str) -> str:

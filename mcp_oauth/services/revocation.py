@@ -13,6 +13,7 @@ from django.db import transaction
 from django.utils.translation import ngettext
 
 from mcp_oauth.exceptions import McpOAuthError
+from mcp_oauth.fields import sealed_value
 from mcp_oauth.messages import HttpResponse
 from mcp_oauth.models import AuthorizationFlow, Event, McpServerOAuth, Membership, ToolCatalogue
 from mcp_oauth.oauth.registration import ClientCredentials
@@ -65,6 +66,11 @@ class Ended:
                 % {"number": left}
             )
         return " ".join(sentences)
+
+
+def holds_tokens(grant: McpServerOAuth) -> bool:
+    """Whether there is something to revoke; a grant that only a person can mend may still hold a living token."""
+    return any(sealed_value(grant, name) is not None for name in ("access_token", "refresh_token"))
 
 
 def revoke_upstream(grant: McpServerOAuth, *, actor: Person | None = None) -> bool | None:
@@ -149,7 +155,7 @@ def revoke_when_deleted(sender: type[McpServerOAuth], instance: McpServerOAuth, 
     if grant is None:
         return
     record(Event.Kind.DISCONNECTED, grant.server, grant=grant, outcome="removed")
-    if grant.is_active:
+    if holds_tokens(grant):
         transaction.on_commit(lambda: revoke_upstream(grant) and None)
 
 

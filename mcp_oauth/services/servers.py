@@ -32,7 +32,7 @@ from mcp_oauth.services.enterprise import check_address
 from mcp_oauth.services.events import record
 from mcp_oauth.services.headers import check_headers
 from mcp_oauth.services.probes import ProbeReport, probe
-from mcp_oauth.services.revocation import Ended, revoke_upstream, revoked_already
+from mcp_oauth.services.revocation import Ended, holds_tokens, revoke_upstream, revoked_already
 from mcp_oauth.services.workload import check_name
 from mcp_oauth.services.workspaces import Person
 
@@ -184,7 +184,7 @@ def delete_server(server: McpServer, *, actor: Person | None = None) -> Ended:
 
 def _revoke_all(server: McpServer, actor: Person | None) -> Ended:
     grants = McpServerOAuth.objects.select_related("server", "registration").filter(server=server)
-    return Ended.of(revoke_upstream(grant, actor=actor) for grant in grants if grant.is_active)
+    return Ended.of(revoke_upstream(grant, actor=actor) for grant in grants if holds_tokens(grant))
 
 
 def _record_change(server: McpServer, what: str, actor: Person | None, **details: Any) -> None:

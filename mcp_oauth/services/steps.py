@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Generator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, TypeVar
 
 from asgiref.sync import sync_to_async
+from django.db import connections
 
 from mcp_oauth.sessions import loop
 
@@ -21,8 +24,21 @@ class WireStep:
     seconds: float
 
 
-# A plan yields what has to happen on the wire, is resumed with the outcome, and returns its result.
-Plan = Generator[WireStep, Any, T]
+@dataclass(frozen=True)
+class WaitingStep:
+    """Database work that waits for others as it goes: an asynchronous caller gives it a thread of its own.
+
+    In Django's one sync thread it would hold up the database work of every other caller.
+    """
+
+    work: Callable[[], Any]
+
+
+# A plan yields what has to happen elsewhere, is resumed with the outcome, and returns its result.
+Plan = Generator[WireStep | WaitingStep, Any, T]
+
+# Renewals of different grants wait for different servers; more of them at once than this wait for each other.
+_WAITING_THREADS = 16
 
 
 @dataclass(frozen=True)
@@ -35,7 +51,7 @@ def drive(plan: Plan[T]) -> T:
     step = _advance(plan, None, None)
     while not isinstance(step, _Finished):
         try:
-            outcome = loop.run(step.work, timeout=step.seconds)
+            outcome = step.work() if isinstance(step, WaitingStep) else loop.run(step.work, timeout=step.seconds)
         except Exception as error:  # handed to the plan, which decides; what it does not know it raises again
             step = _advance(plan, None, error)
         else:
@@ -50,7 +66,10 @@ async def adrive(plan: Plan[T]) -> T:
     step = await advance(plan, None, None)
     while not isinstance(step, _Finished):
         try:
-            outcome = await loop.arun(step.work, timeout=step.seconds)
+            if isinstance(step, WaitingStep):
+                outcome = await sync_to_async(_then_close, thread_sensitive=False, executor=_threads())(step.work)
+            else:
+                outcome = await loop.arun(step.work, timeout=step.seconds)
         except Exception as error:  # as in drive()
             step = await advance(plan, None, error)
         else:
@@ -59,7 +78,20 @@ async def adrive(plan: Plan[T]) -> T:
     return value
 
 
-def _advance(plan: Plan[Any], outcome: Any, error: Exception | None) -> WireStep | _Finished:
+@cache
+def _threads() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(_WAITING_THREADS, thread_name_prefix="mcp-oauth-waiting")
+
+
+def _then_close(work: Callable[[], T]) -> T:
+    """Work with database connections of the thread's own, and keep none of them."""
+    try:
+        return work()
+    finally:
+        connections.close_all()
+
+
+def _advance(plan: Plan[Any], outcome: Any, error: Exception | None) -> WireStep | WaitingStep | _Finished:
     """Resume a plan; its return travels as a value, because StopIteration cannot leave a coroutine."""
     try:
         return plan.send(outcome) if error is None else plan.throw(error)

@@ -47,8 +47,6 @@ def configuration(app: ASGIApp) -> uvicorn.Config:
         access_log=False,
         proxy_headers=False,
         server_header=False,
-        # Longer than the application keeps an idle connection: none is closed just when a request is on its way.
-        timeout_keep_alive=60,
         timeout_graceful_shutdown=1,
     )
 

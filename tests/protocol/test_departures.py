@@ -11,6 +11,7 @@ from django.db import connection, transaction
 
 from mcp_oauth import disconnect
 from mcp_oauth.models import McpServer, McpServerOAuth, Membership, Workspace
+from mcp_oauth.services.servers import delete_server
 from tests.people import browser_of, connect, member, new_server, new_workspace
 from tests.servers import AuthorizationServerOptions, PreregisteredClient, ProtectedServer, json_fault
 
@@ -114,3 +115,22 @@ def test_an_empty_secret_is_shown_where_the_revocation_endpoint_wants_one_of_pub
 
     assert disconnect(server, user).revoked is True
     assert len(peer.authorization_server.requests_to("/revoke")) == 4
+
+
+def test_a_grant_that_needs_its_person_and_still_holds_tokens_is_revoked_with_the_server(
+    protected_mcp_server: Callable[..., ProtectedServer], person: Callable[..., Any]
+) -> None:
+    peer = protected_mcp_server(as_options=AuthorizationServerOptions(cimd=False))
+    workspace = new_workspace()
+    server = new_server(workspace, peer.url)
+    for name, reason in (("ada", "rejected"), ("grace", "server_changed")):
+        grant = connect(browser_of(member(workspace)), server, person(name))
+        grant.state, grant.reason = McpServerOAuth.State.NEEDS_REAUTHORIZATION, reason
+        if reason == "server_changed":
+            grant.access_token = grant.refresh_token = None
+        grant.save()
+
+    ended = delete_server(server)
+
+    assert len(peer.authorization_server.requests_to("/revoke")) == 2
+    assert (ended.confirmed, ended.unconfirmed, ended.not_offered) == (1, 0, 0)

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from django.core.checks import run_checks
+from django.middleware.csrf import CsrfViewMiddleware
 
 from tests.settings import MCP_OAUTH
 
@@ -17,6 +18,18 @@ def found(settings: Any, **changes: Any) -> set[str]:
     settings.MCP_OAUTH = {**MCP_OAUTH, **GOOD, **changes}
     ids = {message.id or "" for message in run_checks(include_deployment_checks=True)}
     return {name for name in ids if name.startswith("mcp_oauth.")}
+
+
+SHARED_CACHE = {"default": {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": "redis://127.0.0.1"}}
+
+
+class OwnCsrf(CsrfViewMiddleware):
+    """A site's own variant."""
+
+
+@pytest.fixture(autouse=True)
+def _deployment(settings: Any) -> None:
+    settings.CACHES = SHARED_CACHE
 
 
 @pytest.mark.parametrize(
@@ -37,3 +50,26 @@ def found(settings: Any, **changes: Any) -> set[str]:
 )
 def test_a_deployment_is_told_what_is_wrong_with_it(settings: Any, changes: dict[str, Any], expected: set[str]) -> None:
     assert found(settings, **changes) == expected
+
+
+@pytest.mark.requirement("T40")
+@pytest.mark.parametrize("name", ["SessionMiddleware", "CsrfViewMiddleware", "AuthenticationMiddleware"])
+def test_a_site_without_what_the_pages_rely_on_is_told(settings: Any, name: str) -> None:
+    settings.MIDDLEWARE = [path for path in settings.MIDDLEWARE if not path.endswith(f".{name}")]
+
+    assert "mcp_oauth.E005" in found(settings)
+
+
+def test_a_variant_of_what_the_pages_rely_on_will_do(settings: Any) -> None:
+    settings.MIDDLEWARE = [
+        f"{__name__}.OwnCsrf" if path.endswith(".CsrfViewMiddleware") else path for path in settings.MIDDLEWARE
+    ]
+
+    assert found(settings) == set()
+
+
+@pytest.mark.requirement("T43")
+def test_a_cache_of_each_process_alone_is_reported_for_a_deployment(settings: Any) -> None:
+    settings.CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
+
+    assert found(settings) == {"mcp_oauth.W005"}
