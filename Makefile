@@ -15,7 +15,7 @@ COMPILE := $(BIN)/uv pip compile pyproject.toml --quiet --universal --python-ver
 	--generate-hashes --no-emit-index-url --no-header
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-check screenshots test conformance compliance lint requirements clean
+.PHONY: help demo demo-check screenshots test conformance bench zoo compliance lint requirements clean
 
 help:
 	@echo "make demo        start the application with a demonstration server, and say where"
@@ -24,6 +24,8 @@ help:
 	@echo "make test        lint, types, migrations and every test that can run here"
 	@echo "make conformance run the official MCP conformance suite through the application (SCENARIO=…, VERSION=…)"
 	@echo "make compliance  write the tables of docs/compliance.md and the rules of docs/security.md again"
+	@echo "make bench       measure what a call costs over the bare request, as ratios in one run"
+	@echo "make zoo         meet the hostile servers with the exact limits of time and memory"
 	@echo "make lint        the same without the tests"
 	@echo "make requirements  resolve requirements.txt and requirements-dev.txt again"
 	@echo "make clean       remove what make made"
@@ -59,6 +61,13 @@ demo-check: $(INSTALLED)
 
 screenshots: $(INSTALLED)
 	$(BIN)/python manage.py demo --screenshots $(if $(PORT),--port $(PORT))
+
+# Figures depend on the machine: nothing here fails for being slow.
+bench: $(INSTALLED)
+	$(BIN)/python -m tests.bench
+
+zoo: $(INSTALLED)
+	MCP_OAUTH_TEST_MEASURE=1 $(BIN)/python -m pytest -n 0 tests/protocol/test_zoo.py
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

@@ -95,6 +95,10 @@ class McpOAuthSettings:
     # Tool results can carry images; sixteen of these fit a worker's memory.
     MCP_RESPONSE_BYTES: int = 16 * 1024 * 1024
 
+    # Values in one answer of an MCP server, counted before it is parsed: bytes do not bound what parsing costs. Two
+    # thousand tools of fifty values each amount to this; a result that holds more belongs into a text.
+    MAX_JSON_VALUES: int = 100_000
+
     # One metadata, registration, token or revocation request, from name resolution to the last byte.
     OAUTH_REQUEST_SECONDS: float = 10.0
 

@@ -152,7 +152,11 @@ def acme(studio: Studio, maya: User, port: int) -> None:
     _run(studio, f"{home}{tracker.pk}/")
     _want_more(studio, home, tracker)
     probe_again(tracker)
-    studio.take("diagnose", f"{home}{tracker.pk}/diagnose/")
+    with studio.page() as page:
+        page.goto(f"{studio.base_url}{home}{tracker.pk}/diagnose/")
+        page.get_by_role("button", name="Diagnose", exact=True).click()
+        page.wait_for_load_state("networkidle")
+        studio.keep(page, "diagnose")
     studio.take("edit-form", f"{home}{notes.pk}/edit/")
     studio.take("delete", f"{home}{tracker.pk}/delete/")
 

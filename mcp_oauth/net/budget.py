@@ -8,13 +8,17 @@ from collections.abc import Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass
 
-from mcp_oauth.exceptions import DeadlineExceeded, ServerUnreachable
-
 
 @dataclass(slots=True)
 class _Spending:
     limit: int
     spent: int = 0
+
+
+@dataclass(slots=True)
+class _Slots:
+    semaphore: asyncio.Semaphore
+    users: int = 0
 
 
 # The tasks of an operation inherit the variable and share the object in it.
@@ -31,18 +35,16 @@ def request_budget(limit: int) -> Iterator[None]:
         _current.reset(token)
 
 
-def spend_request(shown: str) -> None:
-    """Count one request of the running operation; outside of one, nothing is counted.
+def spend_request() -> int:
+    """Count one request of the running operation; return its limit if this is one too many, else 0.
 
-    Raises:
-        ServerUnreachable: The operation has used up what it may send.
+    Outside of an operation nothing is counted.
     """
     spending = _current.get()
     if spending is None:
-        return
+        return 0
     spending.spent += 1
-    if spending.spent > spending.limit:
-        raise ServerUnreachable(f"{shown} wants more than {spending.limit} requests for one operation.", document=shown)
+    return spending.limit if spending.spent > spending.limit else 0
 
 
 class OriginSlots:
@@ -51,35 +53,35 @@ class OriginSlots:
     def __init__(self, limit: int) -> None:
         self._limit = limit
         # Kept while somebody holds or waits for a slot, so that origins seen once cost nothing.
-        self._slots: dict[str, tuple[asyncio.Semaphore, int]] = {}
+        self._slots: dict[str, _Slots] = {}
 
-    async def take(self, origin: str, shown: str, *, seconds: float) -> None:
+    async def take(self, origin: str, *, seconds: float) -> None:
         """Wait for a slot, which :meth:`give_back` returns.
 
         Raises:
-            DeadlineExceeded: None became free in time.
+            TimeoutError: None became free in time.
         """
-        semaphore, users = self._slots.get(origin, (asyncio.Semaphore(self._limit), 0))
-        self._slots[origin] = (semaphore, users + 1)
+        slots = self._slots.get(origin)
+        if slots is None:
+            slots = self._slots[origin] = _Slots(asyncio.Semaphore(self._limit))
+        slots.users += 1
         try:
-            async with asyncio.timeout(seconds):
-                await semaphore.acquire()
-        except BaseException as exc:
-            self._leave(origin)
-            if isinstance(exc, TimeoutError):
-                raise DeadlineExceeded(
-                    f"Too many requests to {shown} are under way; none was answered in time.", document=shown
-                ) from exc
+            if slots.semaphore.locked():
+                async with asyncio.timeout(seconds):
+                    await slots.semaphore.acquire()
+            else:
+                await slots.semaphore.acquire()  # at once
+        except BaseException:
+            self._leave(origin, slots)
             raise
 
     def give_back(self, origin: str) -> None:
         """Return a slot that was taken."""
-        self._slots[origin][0].release()
-        self._leave(origin)
+        slots = self._slots[origin]
+        slots.semaphore.release()
+        self._leave(origin, slots)
 
-    def _leave(self, origin: str) -> None:
-        semaphore, users = self._slots[origin]
-        if users <= 1:
+    def _leave(self, origin: str, slots: _Slots) -> None:
+        slots.users -= 1
+        if not slots.users:
             del self._slots[origin]
-        else:
-            self._slots[origin] = (semaphore, users - 1)

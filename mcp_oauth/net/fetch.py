@@ -6,7 +6,7 @@ import asyncio
 
 import httpx2
 
-from mcp_oauth.exceptions import DeadlineExceeded, InvalidServerAddress, RedirectRefused
+from mcp_oauth.exceptions import DeadlineExceeded, InvalidServerAddress, RedirectRefused, ServerUnreachable
 from mcp_oauth.messages import HttpRequest, HttpResponse
 from mcp_oauth.net.policy import NetworkPolicy
 from mcp_oauth.net.transport import LIMIT_EXTENSION, NetworkFault, shown_url, translate_fault
@@ -76,13 +76,20 @@ async def _follow(
 async def _exchange(
     transport: httpx2.AsyncBaseTransport, request: HttpRequest, url: httpx2.URL, limit_bytes: int
 ) -> HttpResponse:
-    outgoing = httpx2.Request(
-        request.method,
-        url,
-        headers=dict(request.headers),
-        content=request.body or None,
-        extensions={LIMIT_EXTENSION: limit_bytes},
-    )
+    try:
+        outgoing = httpx2.Request(
+            request.method,
+            url,
+            headers=dict(request.headers),
+            content=request.body or None,
+            extensions={LIMIT_EXTENSION: limit_bytes},
+        )
+    except UnicodeEncodeError:
+        # Its text quotes what could not be sent.
+        shown = shown_url(url)
+        raise ServerUnreachable(
+            f"A request to {shown} cannot be sent: a header contains characters HTTP does not allow.", document=shown
+        ) from None
     response = await transport.handle_async_request(outgoing)
     try:
         endless = request.method == "GET" and response.headers.get("content-type", "").startswith("text/event-stream")

@@ -22,6 +22,7 @@ class NetworkPolicy:
     allow_loopback: bool = False
     oauth_document_bytes: int = 64 * 1024
     mcp_response_bytes: int = 16 * 1024 * 1024
+    max_json_values: int = 100_000
     connect_seconds: float = 5.0
     request_seconds: float = 10.0
     mcp_seconds: float = 60.0

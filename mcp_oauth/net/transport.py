@@ -295,10 +295,16 @@ class _GuardedTransport(httpx2.AsyncBaseTransport):
         origin = f"{url.scheme}://{url.netloc.decode('ascii', 'replace')}"
         try:
             self._check_request(request)
-            spend_request(shown_url(url))
-            await self._slots.take(origin, shown_url(url), seconds=self._policy.connect_seconds)
+            if most := spend_request():
+                shown = shown_url(url)
+                raise ServerUnreachable(f"{shown} wants more than {most} requests for one operation.", document=shown)
+            await self._slots.take(origin, seconds=self._policy.connect_seconds)
         except McpOAuthError as exc:
             raise NetworkFault(exc) from None
+        except TimeoutError as exc:
+            shown = shown_url(url)
+            sentence = f"Too many requests to {shown} are under way; none was answered in time."
+            raise NetworkFault(DeadlineExceeded(sentence, document=shown)) from exc
         try:
             response = await self._exchange(request, limit)
         except BaseException:

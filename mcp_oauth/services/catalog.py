@@ -95,7 +95,8 @@ def plan_listing(server: McpServer, user: Person, *, refresh: bool) -> Plan[Cata
 
 def last_known(server: McpServer, user: Person) -> Catalogue | None:
     """Return the listing last seen by this person, of any age, without asking anybody."""
-    row = ToolCatalogue.objects.filter(**_key(server, user), server_generation=server.generation).first()
+    rows = ToolCatalogue.objects.filter(**_key(server, user), server_generation=server.generation).order_by()
+    row = rows.only("tools", "truncated", "fetched_at").first()
     if row is None:
         return None
     return Catalogue(_tools(row.tools), row.truncated, row.fetched_at)

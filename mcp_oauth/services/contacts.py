@@ -18,9 +18,12 @@ def record_contact(server: McpServer, error: McpOAuthError | None) -> None:
     rows = McpServer.objects.filter(pk=server.pk)
     if error is None:
         stale = now - timedelta(seconds=60)
+        if server.reachable and server.contacted_at is not None and server.contacted_at >= stale:
+            return
         rows.filter(
             Q(reachable__isnull=True) | Q(reachable=False) | Q(contacted_at__isnull=True) | Q(contacted_at__lt=stale)
         ).update(reachable=True, contacted_at=now, contact_error_code="", contact_error="")
+        server.reachable, server.contacted_at = True, now
     else:
         rows.update(
             reachable=False,
@@ -28,6 +31,7 @@ def record_contact(server: McpServer, error: McpOAuthError | None) -> None:
             contact_error_code=error.code,
             contact_error=error.user_message[:600],
         )
+        server.reachable, server.contacted_at = False, now
 
 
 def record_headers_verdict(server: McpServer, *, refused: bool) -> None:

@@ -31,6 +31,22 @@ from mcp_oauth.services.workspaces import Person
 logger = logging.getLogger(__name__)
 
 
+# What says whether a token is good now, and the token.
+_READY = (
+    "server_id",
+    "user_id",
+    "version",
+    "state",
+    "server_generation",
+    "scope",
+    "access_token",
+    "token_type",
+    "dpop_key",
+    "expires_at",
+    "lifetime_seconds",
+)
+
+
 @dataclass(frozen=True)
 class UsableGrant:
     """An access token that is good now, and the version of the row it came from."""
@@ -54,7 +70,9 @@ def find_grant(server: McpServer, user: Person) -> McpServerOAuth | None:
 
 def ready_grant(server: McpServer, user: Person) -> UsableGrant | None:
     """Return a token that is good now and not due to be renewed; ``None`` where anything has to be done first."""
-    grant = find_grant(server, user)
+    # On the way of every call: what a renewal would need as well is left in the database.
+    rows = McpServerOAuth.objects.filter(server_id=server.pk, user_id=server.grant_owner(user.pk)).order_by()
+    grant = rows.only(*_READY).first()
     if grant is None or not grant.is_active or grant.server_generation != server.generation:
         return None
     if _has_ended(grant) or is_due(grant):

@@ -16,7 +16,7 @@ from mcp_oauth.exceptions import DeadlineExceeded, McpOAuthError, ResponseTooLar
 from mcp_oauth.messages import HttpRequest, HttpResponse
 from mcp_oauth.models import McpServer
 from mcp_oauth.net.transport import shown_url
-from mcp_oauth.net.weight import MOST_VALUES, JsonWeight
+from mcp_oauth.net.weight import JsonWeight
 from mcp_oauth.oauth.challenge import BearerChallenge, bearer_challenge, parse_challenges
 from mcp_oauth.oauth.options import OAuthOptions
 from mcp_oauth.oauth.protected_resource import ProtectedResourceMetadata
@@ -259,10 +259,10 @@ def _json_rpc(response: HttpResponse) -> tuple[dict[str, Any] | None, dict[str, 
     content_type = (response.header("Content-Type") or "").lower()
     documents = _event_data(response.body) if content_type.startswith("text/event-stream") else [response.body]
     for document in documents:
-        if JsonWeight().add(document) > MOST_VALUES:
+        if JsonWeight().add(document) > settings.MAX_JSON_VALUES:
             error = _("%(url)s sent more than %(number)d JSON values in one answer.")
             shown = shown_url(response.url)
-            raise ResponseTooLarge(error % {"url": shown, "number": MOST_VALUES}, document=shown)
+            raise ResponseTooLarge(error % {"url": shown, "number": settings.MAX_JSON_VALUES}, document=shown)
         try:
             message = json.loads(document)
         except (ValueError, RecursionError):

@@ -89,10 +89,8 @@ def _ask_to_revoke(grant: McpServerOAuth) -> tuple[bool | None, str, dict[str, A
     facts: dict[str, Any] = {"document": grant.revocation_endpoint}
     try:
         client = credentials_of(grant)
-        refresh, access = (
-            _revoke_token(grant, token, hint, client)
-            for token, hint in ((grant.refresh_token, "refresh_token"), (grant.access_token, "access_token"))
-        )
+        refresh = _revoke_token(grant, grant.refresh_token, "refresh_token", client)
+        access = _revoke_token(grant, grant.access_token, "access_token", client)
     except McpOAuthError as error:
         # Whatever the authorization server does, the row goes.
         return False, error.code, facts

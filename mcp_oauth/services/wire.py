@@ -31,6 +31,7 @@ def network_policy() -> NetworkPolicy:
         allow_loopback=settings.ALLOW_LOOPBACK,
         oauth_document_bytes=settings.OAUTH_DOCUMENT_BYTES,
         mcp_response_bytes=settings.MCP_RESPONSE_BYTES,
+        max_json_values=settings.MAX_JSON_VALUES,
         connect_seconds=settings.CONNECT_SECONDS,
         request_seconds=settings.OAUTH_REQUEST_SECONDS,
         mcp_seconds=settings.CALL_SECONDS,

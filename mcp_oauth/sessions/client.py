@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TypeVar
 
 from mcp.client import CacheEntry, CacheKey, Client, ResponseCacheStore
@@ -16,7 +16,7 @@ from mcp_oauth.net.budget import request_budget
 from mcp_oauth.net.transport import shown_url
 from mcp_oauth.oauth.server_words import printable
 from mcp_oauth.sessions.exchange import Exchange, Negotiation
-from mcp_oauth.sessions.results import ConnectionFacts, ToolDescription, ToolListing, ToolResult
+from mcp_oauth.sessions.results import ConnectionFacts, ToolDescription, ToolListing, ToolResult, storable
 from mcp_oauth.sessions.target import Target
 
 T = TypeVar("T")
@@ -85,9 +85,9 @@ async def call_tool(target: Target, name: str, arguments: dict[str, Any], *, tim
         facts = exchange.facts(client)
         return ToolResult(
             content=tuple(
-                _storable(block.model_dump(by_alias=True, mode="json", exclude_none=True)) for block in result.content
+                storable(block.model_dump(by_alias=True, mode="json", exclude_none=True)) for block in result.content
             ),
-            structured_content=_storable(result.structured_content),
+            structured_content=storable(result.structured_content),
             is_error=result.is_error,
             protocol_version=facts["protocol_version"],
             discover_result=facts["discover_result"],
@@ -151,8 +151,9 @@ class _Walk:
                     return
                 raise
             self.pages += 1
-            for tool in page.tools:
-                self._add(tool, exchange.listings.output_schemas.get(tool.name))
+            self.truncated = self.truncated or exchange.listings.cut_short
+            # Thousands of tools take their time, which is not the other sessions'.
+            await asyncio.to_thread(self._add_page, page.tools, exchange.listings.output_schemas)
             cursor = page.next_cursor or None
             if cursor is None:
                 return
@@ -160,6 +161,10 @@ class _Walk:
                 self.truncated = True
                 return
             seen.add(cursor)
+
+    def _add_page(self, tools: list[Tool], output_schemas: Mapping[str, dict[str, Any]]) -> None:
+        for tool in tools:
+            self._add(tool, output_schemas.get(tool.name))
 
     def _add(self, tool: Tool, output_schema: dict[str, Any] | None) -> None:
         if not tool.name or len(tool.name) > _LONGEST_NAME or not tool.name.isprintable():
@@ -211,20 +216,9 @@ def _description(tool: Tool, output_schema: dict[str, Any] | None) -> ToolDescri
     annotations = tool.annotations.model_dump(by_alias=True, mode="json", exclude_none=True) if tool.annotations else {}
     return ToolDescription(
         name=tool.name,
-        title=_storable(tool.title or annotations.get("title") or ""),
-        description=_storable(tool.description or ""),
-        input_schema=_storable(tool.input_schema),
-        annotations=_storable(annotations),
-        output_schema=_storable(output_schema),
+        title=storable(tool.title or annotations.get("title") or ""),
+        description=storable(tool.description or ""),
+        input_schema=storable(tool.input_schema),
+        annotations=storable(annotations),
+        output_schema=storable(output_schema),
     )
-
-
-def _storable(value: Any) -> Any:
-    """Replace NUL, which PostgreSQL stores neither in text nor in JSON; the SDK's parser bounds the depth."""
-    if isinstance(value, str):
-        return value.replace("\x00", "\ufffd")
-    if isinstance(value, list):
-        return [_storable(item) for item in value]
-    if isinstance(value, dict):
-        return {_storable(key): _storable(item) for key, item in value.items()}
-    return value

@@ -40,6 +40,7 @@ from mcp_oauth.oauth.server_words import printable, quotable
 from mcp_oauth.sessions.discretion import discreet_logging
 from mcp_oauth.sessions.listings import ListingFilter
 from mcp_oauth.sessions.loop import shared_transport
+from mcp_oauth.sessions.results import storable
 from mcp_oauth.sessions.signals import ScopeChallenged, Unauthorized
 from mcp_oauth.sessions.target import Target
 from mcp_oauth.sessions.wire import SessionWire
@@ -108,7 +109,7 @@ class Exchange:
     def __init__(self, target: Target, negotiation: Negotiation, *, store: ResponseCacheStore | None = None) -> None:
         self.target = target
         self.negotiation = negotiation
-        self.listings = ListingFilter()
+        self.listings = ListingFilter(target.max_tools)
         self.connected = False
         self.fell_short: MCPError | None = None
         self._store = store
@@ -150,7 +151,7 @@ class Exchange:
             "protocol_version": client.protocol_version,
             "discover_result": None
             if discovered is None
-            else discovered.model_dump(by_alias=True, mode="json", exclude_none=True),
+            else storable(discovered.model_dump(by_alias=True, mode="json", exclude_none=True)),
             "server_name": printable(info.title or info.name, 200) if info else "",
             "server_version": printable(info.version, 100) if info else "",
         }

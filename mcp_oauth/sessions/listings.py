@@ -6,6 +6,7 @@ on the event loop.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from types import TracebackType
@@ -25,11 +26,14 @@ _SHOWN_NAME = 100
 class ListingFilter:
     """Clean the listings of one session; keeps the output schemas it took out and the names it set aside.
 
-    ``version`` is the negotiated protocol version, to be set before the first listing is asked for.
+    ``version`` is the negotiated protocol version, to be set before the first listing is asked for. ``cut_short`` says
+    that a page had more than ``max_tools`` tools and lost the rest.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, max_tools: int) -> None:
+        self._max_tools = max_tools
         self.version = LATEST_HANDSHAKE_VERSION
+        self.cut_short = False
         self.output_schemas: dict[str, dict[str, Any]] = {}
         self.set_aside: list[str] = []
 
@@ -39,16 +43,21 @@ class ListingFilter:
         async with transport as (read_stream, write_stream):
             yield _FilteredStream(read_stream, self), write_stream
 
-    def clean(self, item: SessionMessage | Exception) -> SessionMessage | Exception:
+    async def clean(self, item: SessionMessage | Exception) -> SessionMessage | Exception:
         """Clean one received message in place; anything but a tool listing passes untouched."""
         if isinstance(item, SessionMessage) and isinstance(item.message, JSONRPCResponse):
             result = item.message.result
             if isinstance(result.get("tools"), list) and "content" not in result:
-                self._clean_page(result)
+                # Thousands of tools are looked at one by one, while the loop has other things to do.
+                await asyncio.to_thread(self._clean_page, result)
         return item
 
     def _clean_page(self, page: dict[str, Any]) -> None:
         tools: list[Any] = page["tools"]
+        if len(tools) > self._max_tools:
+            # What nobody will be shown is not judged either, here or by the SDK, which does it all at once.
+            del tools[self._max_tools :]
+            self.cut_short = True
         for tool in tools:
             if isinstance(tool, dict):
                 schema = tool.pop("outputSchema", None)
@@ -94,7 +103,7 @@ class _FilteredStream:
         self._listings = listings
 
     async def receive(self) -> SessionMessage | Exception:
-        return self._listings.clean(await self._inner.receive())
+        return await self._listings.clean(await self._inner.receive())
 
     async def aclose(self) -> None:
         await self._inner.aclose()
@@ -103,7 +112,7 @@ class _FilteredStream:
         return self
 
     async def __anext__(self) -> SessionMessage | Exception:
-        return self._listings.clean(await self._inner.__anext__())
+        return await self._listings.clean(await self._inner.__anext__())
 
     async def __aenter__(self) -> Self:
         await self._inner.__aenter__()

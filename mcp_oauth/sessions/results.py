@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
+
+_UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +110,22 @@ class ToolResult:
         if self.structured_content is not None:
             body["structuredContent"] = self.structured_content
         return body
+
+
+def storable(value: Any) -> Any:
+    """Return a JSON value without what no database stores as JSON: NUL, half a surrogate pair, a number like 1e400.
+
+    It is no deeper than a parser lets it be, which bounds the recursion.
+    """
+    if isinstance(value, str):
+        return _UNSTORABLE.sub("\ufffd", value)
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, list):
+        return [storable(item) for item in value]
+    if isinstance(value, dict):
+        return {storable(key): storable(item) for key, item in value.items()}
+    return value
 
 
 def _text(value: object) -> str:

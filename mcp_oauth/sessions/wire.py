@@ -10,6 +10,7 @@ import httpx2
 from mcp_oauth.exceptions import McpOAuthError, ResponseTooLarge
 from mcp_oauth.net.policy import NetworkPolicy
 from mcp_oauth.net.transport import LIMIT_EXTENSION, NetworkFault, shown_url
+from mcp_oauth.net.weight import JsonWeight
 from mcp_oauth.oauth.bearer import will_be_repeated
 from mcp_oauth.oauth.challenge import bearer_challenge
 
@@ -17,6 +18,8 @@ from mcp_oauth.oauth.challenge import bearer_challenge
 _MAX_RESUMPTIONS = 3
 # The farewell to a legacy session is a courtesy and must not delay the result.
 _FAREWELL_SECONDS = 1.0
+# What the SDK is given at once: it handles every event of a part before others get their turn on the loop.
+_PART_BYTES = 4096
 
 
 class SessionWire(httpx2.AsyncBaseTransport):
@@ -28,6 +31,7 @@ class SessionWire(httpx2.AsyncBaseTransport):
     def __init__(self, lender: httpx2.AsyncBaseTransport, policy: NetworkPolicy) -> None:
         self._lender = lender
         self._policy = policy
+        self.max_values = policy.max_json_values
         self._received = 0
         self._resumptions = 0
         self.status = 0
@@ -89,7 +93,7 @@ class SessionWire(httpx2.AsyncBaseTransport):
         return httpx2.Response(
             status_code=response.status_code,
             headers=response.headers,
-            stream=_Counted(stream, self),
+            stream=_Counted(stream, self, shown_url(request.url)),
             extensions=response.extensions,
         )
 
@@ -107,15 +111,23 @@ class SessionWire(httpx2.AsyncBaseTransport):
 
 
 class _Counted(httpx2.AsyncByteStream):
-    def __init__(self, inner: httpx2.AsyncByteStream, wire: SessionWire) -> None:
+    def __init__(self, inner: httpx2.AsyncByteStream, wire: SessionWire, shown: str) -> None:
         self._inner = inner
         self._wire = wire
+        self._shown = shown
+        self._weight = JsonWeight()
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         try:
             async for part in self._inner:
                 self._wire.count(len(part))
-                yield part
+                for start in range(0, len(part), _PART_BYTES):
+                    piece = part[start : start + _PART_BYTES]
+                    if self._weight.add(piece) > self._wire.max_values:
+                        error = f"{self._shown} sent more than {self._wire.max_values} JSON values in one answer."
+                        raise NetworkFault(ResponseTooLarge(error, document=self._shown))
+                    yield piece
+                    await asyncio.sleep(0)
         except NetworkFault as fault:
             self._wire.note(fault)
             raise

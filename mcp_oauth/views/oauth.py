@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from django.contrib import messages
-from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.http import HttpRequest, HttpResponse, JsonResponse, QueryDict
 from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.utils.translation import gettext as _
@@ -19,13 +19,16 @@ from mcp_oauth.services.registrations import client_metadata_url, redirect_uri
 from mcp_oauth.services.workspaces import place_in
 from mcp_oauth.views.access import SignedInRequest, browser_secret, page_context, person_required, wants_json
 
+# `sensitive_variables()` is first on every view beneath which a secret is held: a report of a crash then shows no
+# variable of any function that the view called.
+
 # An hour: authorization servers fetch the document at every new authorization (client ID metadata documents, §5).
 _CLIENT_METADATA_SECONDS = 3600
 
 
+@sensitive_variables()
 @require_POST
 @person_required
-@sensitive_variables("started")
 def start(request: SignedInRequest) -> HttpResponse:
     """Open a flow and send the person to the authorization server."""
     limits.count(request.user, "start")
@@ -67,11 +70,11 @@ def start(request: SignedInRequest) -> HttpResponse:
     return _unstored(response)
 
 
+@sensitive_variables()
 @require_safe
-@sensitive_variables("parameters")
 def callback(request: HttpRequest) -> HttpResponse:
     """Finish a flow and say how it ended; the page works in a popup, in a tab, and without script."""
-    parameters = {name: request.GET.getlist(name) for name in request.GET}
+    parameters = _taken_out(request)
     flow = _own_flow(request, parameters)
     server = flow.server if flow is not None else None
     error: McpOAuthError | None = None
@@ -133,6 +136,7 @@ def decline(request: SignedInRequest) -> HttpResponse:
     return redirect(_settings_url(server))
 
 
+@sensitive_variables()
 @require_POST
 @person_required
 def disconnect(request: SignedInRequest) -> HttpResponse:
@@ -172,6 +176,14 @@ def _named_server(request: SignedInRequest) -> str:
     if not named or "\x00" in named:
         raise NotFound(_("The request names no server."))
     return named
+
+
+def _taken_out(request: HttpRequest) -> dict[str, list[str]]:
+    """Return the query, and leave the request without it: reports of crashes and logs show what a request holds."""
+    parameters = {name: request.GET.getlist(name) for name in request.GET}
+    request.GET = QueryDict()
+    request.META["QUERY_STRING"] = ""
+    return parameters
 
 
 def _own_flow(request: HttpRequest, parameters: dict[str, list[str]]) -> AuthorizationFlow | None:

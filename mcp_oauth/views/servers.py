@@ -13,7 +13,7 @@ from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
-from django.views.decorators.debug import sensitive_post_parameters
+from django.views.decorators.debug import sensitive_post_parameters, sensitive_variables
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from mcp_oauth.exceptions import AuthorizationRequired, InsufficientScope, InvalidRequest, McpOAuthError, NotFound
@@ -35,6 +35,7 @@ from mcp_oauth.views.tools import ErrorView, result_view, tool_view
 _MENDED_BY_THE_PERSON = (AuthorizationRequired, InsufficientScope)
 
 
+@sensitive_variables()
 @require_safe
 @person_required
 def server(request: SignedInRequest, slug: str, server_id: uuid.UUID) -> HttpResponse:
@@ -61,6 +62,7 @@ def server(request: SignedInRequest, slug: str, server_id: uuid.UUID) -> HttpRes
     return _private(render(request, "mcp_oauth/server.html", context))
 
 
+@sensitive_variables()
 @sensitive_post_parameters("arguments")
 @require_http_methods(["GET", "HEAD", "POST"])
 @person_required
@@ -98,6 +100,7 @@ def run(request: SignedInRequest, slug: str, server_id: uuid.UUID) -> HttpRespon
     return _private(render(request, "mcp_oauth/run.html", context, status=error.http_status if error else 200))
 
 
+@sensitive_variables()
 @sensitive_post_parameters(*ServerForm.secret_fields)
 @require_http_methods(["GET", "HEAD", "POST"])
 @person_required
@@ -118,6 +121,7 @@ def add(request: SignedInRequest, slug: str) -> HttpResponse:
     return _form_page(request, place, form, None)
 
 
+@sensitive_variables()
 @sensitive_post_parameters(*ServerForm.secret_fields)
 @require_http_methods(["GET", "HEAD", "POST"])
 @person_required
@@ -145,6 +149,7 @@ def edit(request: SignedInRequest, slug: str, server_id: uuid.UUID) -> HttpRespo
     return _form_page(request, place, form, changed)
 
 
+@sensitive_variables()
 @require_http_methods(["GET", "HEAD", "POST"])
 @person_required
 def delete(request: SignedInRequest, slug: str, server_id: uuid.UUID) -> HttpResponse:
@@ -165,6 +170,7 @@ def delete(request: SignedInRequest, slug: str, server_id: uuid.UUID) -> HttpRes
     return _private(render(request, "mcp_oauth/server_delete.html", context))
 
 
+@sensitive_variables()
 @require_POST
 @person_required
 def refresh(request: SignedInRequest, slug: str, server_id: uuid.UUID) -> HttpResponse:
@@ -189,6 +195,7 @@ def refresh(request: SignedInRequest, slug: str, server_id: uuid.UUID) -> HttpRe
     return redirect(_settings_url(place) + f"#server-{asked.pk}")
 
 
+@sensitive_variables()
 @require_http_methods(["GET", "HEAD", "POST"])
 @person_required
 def diagnose(request: SignedInRequest, slug: str, server_id: uuid.UUID) -> HttpResponse:

@@ -17,6 +17,7 @@ from mcp_oauth.sessions.results import ToolDescription, ToolResult
 _MAX_PARAMETERS = 100
 _MAX_TEXT = 2000
 _MAX_RESULT_TEXT = 200_000
+_MAX_TYPE = 200
 
 
 @dataclass(frozen=True)
@@ -136,7 +137,7 @@ def _parameter(name: str, value: dict[str, Any], required: bool) -> Parameter:
     choices = value.get("enum")
     return Parameter(
         name=str(name)[:200],
-        type=_type(value),
+        type=_type(value)[:_MAX_TYPE],
         required=required,
         description=str(value.get("description", ""))[:_MAX_TEXT],
         default=_compact(value["default"]) if "default" in value else "",
@@ -147,7 +148,7 @@ def _parameter(name: str, value: dict[str, Any], required: bool) -> Parameter:
 def _type(value: dict[str, Any]) -> str:
     kind = value.get("type")
     if isinstance(kind, list):
-        return _(" or ").join(str(item) for item in kind[:5])
+        return _(" or ").join(str(item)[:40] for item in kind[:5])
     if kind == "array" and isinstance(value.get("items"), dict):
         return _("list of %(type)s") % {"type": _type(value["items"])}
     if isinstance(kind, str):
@@ -171,10 +172,11 @@ def _example(parameter: Parameter, properties: Any) -> Any:
 
 def _badges(annotations: dict[str, Any]) -> tuple[Badge, ...]:
     badges = []
-    if annotations.get("readOnlyHint") is True:
-        badges.append(Badge(_("reads"), "idle", _("The server says that this tool changes nothing.")))
-    elif annotations.get("destructiveHint") is True:
+    # The warning first: a hint that soothes takes none away.
+    if annotations.get("destructiveHint") is True:
         badges.append(Badge(_("destroys"), "bad", _("The server says that this tool can delete or overwrite.")))
+    elif annotations.get("readOnlyHint") is True:
+        badges.append(Badge(_("reads"), "idle", _("The server says that this tool changes nothing.")))
     elif annotations.get("readOnlyHint") is False:
         badges.append(Badge(_("writes"), "warn", _("The server says that this tool changes something.")))
     if annotations.get("openWorldHint") is True:
@@ -183,7 +185,7 @@ def _badges(annotations: dict[str, Any]) -> tuple[Badge, ...]:
 
 
 def _summary(block: dict[str, Any]) -> str:
-    if block.get("type") in {"image", "audio"}:
+    if block.get("type") in ("image", "audio"):
         data = block.get("data")
         size = len(data) * 3 // 4 if isinstance(data, str) else 0
         return _("%(type)s, about %(size)d bytes") % {"type": str(block.get("mimeType", "?"))[:60], "size": size}

@@ -150,7 +150,10 @@ def test_a_change_names_what_changed_who_did_it_and_which_checks_it_switched_off
     boss = member(workspace, "boss", Membership.Role.ADMIN)
     server = new_server(workspace, peer.url)
     connect(browser_of(boss), server, person("ada"))
-    changed: dict[str, Any] = {"auth_mode": "oauth", "options": {"tolerate_missing_s256": True, "audience": "https://api.example.com"}}
+    changed: dict[str, Any] = {
+        "auth_mode": "oauth",
+        "options": {"tolerate_missing_s256": True, "audience": "https://api.example.com"},
+    }
 
     ended = update_server(server, ServerSettings(name="Renamed", url=peer.url, **changed), actor=boss)
 

@@ -9,7 +9,7 @@ from typing import ParamSpec, TypeVar
 import pytest
 from starlette.types import ASGIApp
 
-from tests.servers import authorization, mcp, odd, providers, serving
+from tests.servers import authorization, hostile, mcp, odd, providers, serving
 from tests.servers.person import Person
 
 P = ParamSpec("P")
@@ -64,6 +64,12 @@ def header_mcp_server(peer_stack: ExitStack) -> Callable[..., mcp.HeaderServer]:
 def odd_server(peer_stack: ExitStack) -> Callable[[odd.OddKind], odd.OddServer]:
     """Serve something that is no working MCP server: ``odd_server(kind)``."""
     return _factory(peer_stack, odd.odd_server)
+
+
+@pytest.fixture
+def animal(peer_stack: ExitStack) -> Callable[[str], hostile.Den]:
+    """Serve one of the hostile servers: ``animal("gzip_bomb")``."""
+    return _factory(peer_stack, hostile.animal)
 
 
 @pytest.fixture

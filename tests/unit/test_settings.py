@@ -170,7 +170,12 @@ def test_django_finds_nothing_to_warn_about_in_a_deployment() -> None:
     done = subprocess.run(
         [sys.executable, "manage.py", "check", "--deploy", "--fail-level", "WARNING"],
         cwd=ROOT,
-        env={"PATH": os.environ["PATH"], **PRODUCTION, "SECRET_KEY": "0123456789abcdefghijklmnopqrstuvwxyz" * 2},
+        env={
+            "PATH": os.environ["PATH"],
+            **PRODUCTION,
+            "SECRET_KEY": "0123456789abcdefghijklmnopqrstuvwxyz" * 2,
+            "CACHE_URL": "redis://127.0.0.1:6379/0",
+        },
         capture_output=True,
         text=True,
         timeout=60,

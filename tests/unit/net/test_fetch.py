@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+import traceback
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,6 +16,7 @@ from mcp_oauth.exceptions import (
     InvalidServerAddress,
     RedirectRefused,
     ResponseTooLarge,
+    ServerUnreachable,
 )
 from mcp_oauth.messages import HttpRequest, HttpResponse
 from mcp_oauth.net.fetch import fetch
@@ -180,3 +182,12 @@ def test_no_cookie_is_kept() -> None:
 def test_what_is_not_a_url_is_refused(url: str) -> None:
     with pytest.raises(InvalidServerAddress):
         fetched(url)
+
+
+def test_a_header_that_is_no_ascii_is_not_sent_and_not_quoted() -> None:
+    secret = "-".join(["sëcret", "session"])
+    with running_peer(lambda received: http_answer()) as peer, pytest.raises(ServerUnreachable) as caught:
+        fetched(peer.url("/"), headers={"mcp-session-id": secret})
+
+    assert peer.connections == 0
+    assert secret not in "".join(traceback.format_exception(caught.value))
