@@ -29,6 +29,10 @@ PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 # A connection that a test's thread leaves open keeps PostgreSQL from dropping the test database.
 DATABASES["default"]["CONN_MAX_AGE"] = 0
 
+if DATABASES["default"]["ENGINE"] == "django.db.backends.postgresql":
+    # A test database has no use for surviving a crash, and waiting for the disk is most of the time a test takes there.
+    DATABASES["default"].setdefault("OPTIONS", {})["options"] = "-c synchronous_commit=off"
+
 if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
     # A file and not memory: threads and processes of one test must see the same rows, as in a deployment.
     DATABASES["default"]["TEST"] = {

@@ -47,6 +47,8 @@ from tests.servers import (
 )
 from tests.servers.person import tls_context
 
+pytestmark = pytest.mark.once
+
 REDIRECT_URI = "http://127.0.0.1:8000/mcp/oauth/callback/"
 ROOT = Path(__file__).resolve().parents[2]
 Answer = dict[str, Any]

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, TypeVar
 
 import pytest
+from asgiref.sync import sync_to_async
+from django.db import connections
 from django.utils import timezone
 
 from mcp_oauth import acall_tool
@@ -16,6 +18,20 @@ from tests.people import browser_of, connect, member, new_server, new_workspace
 from tests.servers import AuthorizationServerOptions, ProtectedServer, json_fault
 
 pytestmark = pytest.mark.django_db(transaction=True)
+
+T = TypeVar("T")
+
+
+def closing_connections(work: Callable[[], Awaitable[T]]) -> Callable[[], Coroutine[Any, Any, T]]:
+    """Leave no connection behind in the thread that does asynchronous callers' database work."""
+
+    async def closed() -> T:
+        try:
+            return await work()
+        finally:
+            await sync_to_async(connections.close_all)()
+
+    return closed
 
 
 def test_an_asynchronous_caller_is_not_held_up_by_the_renewal_of_another_one(
@@ -36,6 +52,7 @@ def test_an_asynchronous_caller_is_not_held_up_by_the_renewal_of_another_one(
 
     peer.configure_authorization_server(token_faults=when_the_other_is_done)
 
+    @closing_connections
     async def both() -> tuple[str, str]:
         renewing = asyncio.create_task(acall_tool(server, ada, "whoami"))
         assert await asyncio.to_thread(asked.wait, 20)
@@ -57,6 +74,7 @@ def test_asynchronous_callers_of_one_grant_wait_for_one_renewal(
     connect(browser_of(ada), server, person("ada"))
     McpServerOAuth.objects.update(expires_at=timezone.now())
 
+    @closing_connections
     async def many() -> list[str]:
         results = await asyncio.gather(*(acall_tool(server, ada, "whoami") for _ in range(8)))
         return [result.text for result in results]

@@ -52,7 +52,7 @@ from tests.servers.peer import Peer, Received
 from tests.servers.watch import Costs, Watch
 from tests.servers.zoo_table import DOCUMENT, load_outcomes, recorder, rendered
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.once]
 
 MCP_BYTES = 1024 * 1024
 DOCUMENT_BYTES = 64 * 1024
