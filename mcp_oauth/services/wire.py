@@ -144,4 +144,5 @@ def target_for(
         tools=tools,
         max_pages=settings.MAX_TOOL_PAGES,
         max_tools=settings.MAX_TOOLS,
+        max_tool_bytes=settings.MAX_TOOL_BYTES,
     )

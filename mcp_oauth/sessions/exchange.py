@@ -109,7 +109,7 @@ class Exchange:
     def __init__(self, target: Target, negotiation: Negotiation, *, store: ResponseCacheStore | None = None) -> None:
         self.target = target
         self.negotiation = negotiation
-        self.listings = ListingFilter(target.max_tools)
+        self.listings = ListingFilter(target.max_tools, target.max_tool_bytes)
         self.connected = False
         self.fell_short: MCPError | None = None
         self._store = store

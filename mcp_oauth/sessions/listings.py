@@ -7,6 +7,7 @@ on the event loop.
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from types import TracebackType
@@ -27,11 +28,13 @@ class ListingFilter:
     """Clean the listings of one session; keeps the output schemas it took out and the names it set aside.
 
     ``version`` is the negotiated protocol version, to be set before the first listing is asked for. ``cut_short`` says
-    that a page had more than ``max_tools`` tools and lost the rest.
+    that a page had more than ``max_tools`` tools and lost the rest. A tool of more than ``max_tool_bytes`` as JSON is set
+    aside as a broken one is.
     """
 
-    def __init__(self, max_tools: int) -> None:
+    def __init__(self, max_tools: int, max_tool_bytes: int) -> None:
         self._max_tools = max_tools
+        self._max_tool_bytes = max_tool_bytes
         self.version = LATEST_HANDSHAKE_VERSION
         self.cut_short = False
         self.output_schemas: dict[str, dict[str, Any]] = {}
@@ -58,6 +61,7 @@ class ListingFilter:
             # What nobody will be shown is not judged either, here or by the SDK, which does it all at once.
             del tools[self._max_tools :]
             self.cut_short = True
+        page["tools"] = tools = [tool for tool in tools if self._is_of_a_size(tool)]
         for tool in tools:
             if isinstance(tool, dict):
                 schema = tool.pop("outputSchema", None)
@@ -72,9 +76,19 @@ class ListingFilter:
             if self._valid({**page, "tools": [tool]}):
                 kept.append(tool)
             else:
-                name = tool.get("name") if isinstance(tool, dict) else None
-                self.set_aside.append(printable(name, _SHOWN_NAME) or "(without a name)")
+                self._set_aside(tool)
         page["tools"] = kept
+
+    def _is_of_a_size(self, tool: Any) -> bool:
+        # Everything that is later shown, stored and handed to a model; not in ASCII, where a character may take six.
+        if len(json.dumps(tool, ensure_ascii=False)) <= self._max_tool_bytes:
+            return True
+        self._set_aside(tool)
+        return False
+
+    def _set_aside(self, tool: Any) -> None:
+        name = tool.get("name") if isinstance(tool, dict) else None
+        self.set_aside.append(printable(name, _SHOWN_NAME) or "(without a name)")
 
     def _valid(self, page: dict[str, Any]) -> bool:
         try:

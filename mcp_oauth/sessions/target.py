@@ -30,3 +30,4 @@ class Target:
     tools: tuple[ToolDescription, ...] | None = field(default=None, repr=False)
     max_pages: int = 50
     max_tools: int = 2000
+    max_tool_bytes: int = 64 * 1024

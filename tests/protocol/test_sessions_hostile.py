@@ -185,6 +185,8 @@ BROKEN_TOOLS = [
     {"name": "broken", "inputSchema": {"type": "object"}, "description": ["list"]},
     {"name": "bro\u0000ken", "inputSchema": {"type": "object"}},
     {"name": "x" * 5000, "inputSchema": {"type": "object"}},
+    {"name": "broken", "inputSchema": {"type": "object"}, "description": "x" * 70_000},
+    {"name": "broken", "inputSchema": {"type": "object"}, "outputSchema": {"description": "x" * 70_000}},
 ]
 
 
