@@ -124,7 +124,7 @@ class McpOAuthSettings:
     MAX_TOOLS: int = 2000
     MAX_TOOL_PAGES: int = 50
 
-    # One tool's name, description and schemas, as JSON. A model is shown all of it; a larger one is set aside by itself.
+    # One tool's name, description and schemas, as JSON. A model is shown all of it; a larger one is set aside alone.
     MAX_TOOL_BYTES: int = 64 * 1024
 
     # How old a listing may be before it is fetched again in passing.

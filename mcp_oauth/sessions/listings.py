@@ -28,8 +28,8 @@ class ListingFilter:
     """Clean the listings of one session; keeps the output schemas it took out and the names it set aside.
 
     ``version`` is the negotiated protocol version, to be set before the first listing is asked for. ``cut_short`` says
-    that a page had more than ``max_tools`` tools and lost the rest. A tool of more than ``max_tool_bytes`` as JSON is set
-    aside as a broken one is.
+    that a page had more than ``max_tools`` tools and lost the rest. A tool of more than ``max_tool_bytes`` as JSON is
+    set aside as a broken one is.
     """
 
     def __init__(self, max_tools: int, max_tool_bytes: int) -> None:
