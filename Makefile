@@ -3,7 +3,8 @@
 
 PYTHON ?=
 PORT ?=
-WORKERS ?= 2
+# Tests wait for their peers half of the time.
+WORKERS ?= 3
 SCENARIO ?=
 VERSION ?=
 
