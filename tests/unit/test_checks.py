@@ -10,6 +10,9 @@ from django.middleware.csrf import CsrfViewMiddleware
 
 from tests.settings import MCP_OAUTH
 
+# Django's own checks, which run as well, may look into the database.
+pytestmark = pytest.mark.django_db
+
 GOOD: dict[str, Any] = {"PUBLIC_URL": "https://app.example.com", "ALLOW_LOOPBACK": False}
 NOT_CALLABLE = "a text"
 
