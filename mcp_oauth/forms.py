@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from django import forms
@@ -10,9 +9,8 @@ from django.utils.translation import gettext_lazy as _
 
 from mcp_oauth.exceptions import McpOAuthError
 from mcp_oauth.models import McpServer
-from mcp_oauth.oauth.options import OAuthOptions
 from mcp_oauth.services.headers import parse_headers
-from mcp_oauth.services.servers import ServerSettings
+from mcp_oauth.services.servers import ServerSettings, readable_options
 
 if TYPE_CHECKING:
     _AnyForm = forms.BaseForm
@@ -153,7 +151,7 @@ class ServerForm(SecretsTypedAgain, forms.Form):
     def wanted(self) -> ServerSettings:
         """Return what the person asked for; only after ``is_valid()``."""
         data = self.cleaned_data
-        options = _readable_options(self.server) if self.server is not None else {}
+        options = readable_options(self.server) if self.server is not None else {}
         options.pop("scopes", None)
         if data["scopes"].split():
             options["scopes"] = " ".join(data["scopes"].split())
@@ -179,18 +177,6 @@ class ServerForm(SecretsTypedAgain, forms.Form):
         self._ask_for_secrets_again()
 
 
-def _readable_options(server: McpServer) -> dict[str, Any]:
-    """Return the stored options without those that mean nothing, so that the rest can be seen and saved."""
-    stored = server.oauth_options if isinstance(server.oauth_options, Mapping) else {}
-    options: dict[str, Any] = {}
-    for name, value in stored.items():
-        try:
-            options |= OAuthOptions.from_json({name: value}).to_json()
-        except McpOAuthError:
-            continue
-    return options
-
-
 def _initial(server: McpServer) -> dict[str, Any]:
     return {
         "name": server.name,
@@ -199,6 +185,6 @@ def _initial(server: McpServer) -> dict[str, Any]:
         "sharing": server.sharing,
         "client_id": server.client_id,
         "client_issuer": server.client_issuer,
-        "scopes": _readable_options(server).get("scopes", ""),
+        "scopes": readable_options(server).get("scopes", ""),
         "enabled": server.enabled,
     }

@@ -52,7 +52,7 @@ from mcp_oauth.services.probes import probe
 from mcp_oauth.services.registrations import Client, client_for, forget, redirect_uri
 from mcp_oauth.services.renewal import store_tokens
 from mcp_oauth.services.revocation import end_grant
-from mcp_oauth.services.servers import options_of, record_probe
+from mcp_oauth.services.servers import opt_outs_of, options_of, record_probe
 from mcp_oauth.services.wire import fetch_tokens
 from mcp_oauth.services.workspaces import Person, server_for
 
@@ -418,7 +418,7 @@ def _store(
                     scope=grant.scope,
                     stepped_up=flow.step_up_scope,
                     resource=grant.resource,
-                    opt_outs=options_of(server).opt_outs(),
+                    opt_outs=opt_outs_of(server),
                 )
         except IntegrityError:
             continue  # the first two callbacks of this person raced; the row exists now

@@ -90,6 +90,23 @@ def options_of(server: McpServer) -> OAuthOptions:
     return OAuthOptions.from_json(server.oauth_options)
 
 
+def readable_options(server: McpServer) -> dict[str, Any]:
+    """Return the stored options without those that mean nothing, so that the rest can be seen and saved."""
+    stored = server.oauth_options if isinstance(server.oauth_options, Mapping) else {}
+    options: dict[str, Any] = {}
+    for name, value in stored.items():
+        try:
+            options |= OAuthOptions.from_json({name: value}).to_json()
+        except McpOAuthError:
+            continue
+    return options
+
+
+def opt_outs_of(server: McpServer) -> tuple[str, ...]:
+    """Return the checks that a server's options switch off; one option that cannot be read hides no other."""
+    return OAuthOptions.from_json(readable_options(server)).opt_outs()
+
+
 def add_server(workspace: Workspace, wanted: ServerSettings, *, actor: Person | None = None) -> McpServer:
     """Add a server to a workspace after asking it what it is.
 
@@ -189,7 +206,7 @@ def _revoke_all(server: McpServer, actor: Person | None) -> Ended:
 
 def _record_change(server: McpServer, what: str, actor: Person | None, **details: Any) -> None:
     """Put on record what was done to a server, and which checks its options switch off."""
-    opt_outs = options_of(server).opt_outs()
+    opt_outs = opt_outs_of(server)
     if opt_outs:
         logger.warning("server %s is used without these checks: %s", server.pk, ", ".join(opt_outs))
     record(

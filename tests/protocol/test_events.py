@@ -337,3 +337,18 @@ def test_an_operator_reads_the_trail_and_cannot_change_it(admin_client: Client) 
     for path in ("add/", f"{event.pk}/delete/"):
         assert admin_client.get(f"/admin/mcp_oauth/event/{path}").status_code == 403
     assert admin_client.post(f"/admin/mcp_oauth/event/{event.pk}/change/", {"outcome": "x"}).status_code == 403
+
+
+@pytest.mark.requirement("T44")
+def test_a_server_whose_options_cannot_be_read_can_still_be_removed(protected_mcp_server: Peers) -> None:
+    peer = protected_mcp_server(as_options=REGISTERING)
+    server = new_server(new_workspace(), peer.url)
+    McpServer.objects.update(oauth_options={"no_such_option": True, "tolerate_missing_s256": True})
+    server.refresh_from_db()
+
+    delete_server(server)
+
+    assert not McpServer.objects.exists()
+    assert last("server_changed").outcome == "removed"
+    # What can be read of them is on record all the same.
+    assert last("server_changed").details["opt_outs"] == ["tolerate_missing_s256"]
