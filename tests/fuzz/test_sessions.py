@@ -337,7 +337,7 @@ def test_any_answer_to_a_stranger_leaves_a_report_that_can_be_stored() -> None:
 
     with running_peer(answering(script)) as peer:
 
-        @settings(thorough, max_examples=100)
+        @settings(thorough, max_examples=400)
         @given(
             st.sampled_from(["server/discover", "initialize", "tools/list"]),
             st.data(),
