@@ -117,6 +117,37 @@ class McpOAuthSettings:
     # One tool call unless the caller says otherwise.
     CALL_SECONDS: float = 60.0
 
+    # How often a running call writes down its progress and looks whether it was given up: often enough for a progress
+    # bar, and never for a call that is over sooner.
+    CALL_TICK_SECONDS: float = 0.5
+
+    # How long a call waits for its person: an hour covers a meeting; after it, the arguments are no longer kept.
+    CALL_RESUME_SECONDS: float = 3600.0
+
+    # One person's calls at one server that wait at the same time; an agent that goes on asking replaces the oldest.
+    MAX_WAITING_CALLS: int = 20
+
+    # How long a result stays readable, sealed, for whoever started the call in another request; and how large it may
+    # be, because it stays in the database so long.
+    CALL_RESULT_SECONDS: float = 900.0
+    CALL_RESULT_BYTES: int = 1024 * 1024
+
+    # How often one call may come back with another question, as the SDKs have it.
+    MAX_INPUT_ROUNDS: int = 10
+
+    # How long a process holds an exchange open for a server of before 2026-07-28 that asks in the middle of a call, and
+    # how many at once: each costs a socket here and there.
+    HELD_CALL_SECONDS: float = 600.0
+    MAX_HELD_CALLS: int = 50
+
+    # How long a call stays on record, without arguments and result.
+    CALL_DAYS: int = 90
+
+    # Sessions with servers of before 2026-07-28 that are kept for the next call, in one process; one that nobody used
+    # for so long is ended, because servers keep memory for it.
+    MAX_SESSIONS: int = 500
+    SESSION_IDLE_SECONDS: float = 60.0
+
     # Arguments of one tool call as JSON; larger input belongs into a resource.
     MAX_ARGUMENT_BYTES: int = 1024 * 1024
 
@@ -127,8 +158,13 @@ class McpOAuthSettings:
     # One tool's name, description and schemas, as JSON. A model is shown all of it; a larger one is set aside alone.
     MAX_TOOL_BYTES: int = 64 * 1024
 
-    # How old a listing may be before it is fetched again in passing.
+    # How old a listing may be before it is fetched again in passing, where the server says nothing about it
+    # (``ttlMs``); and the longest that a server may say.
     CATALOGUE_SECONDS: float = 300.0
+    MAX_CATALOGUE_SECONDS: float = 24 * 3600.0
+
+    # When the servers of a workspace are listed together: how long each may take before the others go on without it.
+    LIST_TOGETHER_SECONDS: float = 10.0
 
     # Redirects within one origin, for hosts that add a trailing slash.
     MAX_REDIRECTS: int = 3
@@ -148,6 +184,11 @@ class McpOAuthSettings:
     CALLBACKS_PER_MINUTE: int = 40
     CALLS_PER_MINUTE: int = 600
     ASKS_PER_MINUTE: int = 30
+
+    # Personal API tokens: how many one person may have in one workspace, and how long one lasts at most. A forgotten
+    # token in some script is the usual way in.
+    MAX_API_TOKENS: int = 20
+    API_TOKEN_DAYS: int = 365
 
     # If not empty, the only hosts that servers, metadata and authorization servers may be at: names, or "*.name" for
     # everything below one. No other check is switched off by it.

@@ -9,9 +9,13 @@
     ├── NotAllowed                     not_allowed             the person may not do this
     │   ├── NotSignedIn                not_signed_in           nobody is signed in
     │   ├── NotFound                   not_found               nothing by that name for this person
+    │   ├── ToolNotAllowed             tool_not_allowed        an administrator does not let this tool be run
     │   └── TooManyRequests            too_many_requests       the person did this too often in a minute
     ├── InvalidRequest                 invalid_request         the caller's input is malformed
-    │   └── ToolNotFound               tool_not_found          the server offers no such tool
+    │   ├── ToolNotFound               tool_not_found          the server offers no such tool
+    │   └── CallNotResumable           call_not_resumable      the call does not wait, or not any more
+    ├── InputRequired                  input_required          the server asks the person something before it goes on
+    ├── CallCancelled                  cancelled               the person gave the call up
     ├── AuthorizationRequired          reauth_required         a person has to press Connect
     ├── AuthorizationFailed            authorization_failed    connecting did not end in a grant
     │   ├── DiscoveryFailed            discovery_failed        a metadata document is missing or refused
@@ -26,6 +30,7 @@
     ├── ServerUnreachable              server_unreachable      no usable answer from the host
     │   ├── AddressBlocked             address_blocked         the guard refuses to dial it
     │   ├── DeadlineExceeded           timeout                 it took too long
+    │   ├── CallInterrupted            interrupted             the process that ran the call went away
     │   ├── ResponseTooLarge           response_too_large      it sent too much
     │   └── RedirectRefused            redirect_refused        it sent us to another origin
     └── ServerRefused                  server_refused          the MCP server answered with an error
@@ -148,6 +153,13 @@ class TooManyRequests(NotAllowed):
         return {**super().as_json(), "retry_after": self.retry_after}
 
 
+class ToolNotAllowed(NotAllowed):
+    """The server offers the tool, and an administrator of the workspace does not let it be run."""
+
+    code = "tool_not_allowed"
+    default_next_step = "Ask an administrator of the workspace to allow the tool."
+
+
 class InvalidRequest(McpOAuthError):
     """The caller's own input is malformed."""
 
@@ -164,12 +176,59 @@ class ToolNotFound(InvalidRequest):
     default_next_step = "List the server's tools and choose one of them."
 
 
+class CallNotResumable(InvalidRequest):
+    """The call cannot go on; ``reason`` is one of ``running``, ``ended``, ``expired``, ``already_resumed``."""
+
+    code = "call_not_resumable"
+    http_status = 409
+    default_next_step = "Run the tool again."
+
+    def __init__(self, user_message: str, *, reason: str, next_step: str = "") -> None:
+        super().__init__(user_message, next_step=next_step)
+        self.reason = reason
+
+    def as_json(self) -> dict[str, Any]:
+        """Add why."""
+        return {**super().as_json(), "reason": self.reason}
+
+
+class InputRequired(McpOAuthError):
+    """The server asks the person something before the call goes on (MCP elicitation).
+
+    ``call`` is the UUID, as text, of the call that waits. ``questions`` are JSON objects with ``key``, ``mode``
+    (``form`` or ``url``), ``message`` and either ``schema`` or ``url``, all of it the server's words and untrusted.
+    ``resume_call`` takes the answers by their keys.
+    """
+
+    code = "input_required"
+    http_status = 409
+    default_next_step = "Answer what the server asks; the call then goes on."
+
+    def __init__(self, user_message: str, *, call: str, questions: list[dict[str, Any]]) -> None:
+        super().__init__(user_message)
+        self.call = call
+        self.questions = questions
+
+    def as_json(self) -> dict[str, Any]:
+        """Add what is asked, and which call waits for the answers."""
+        return {**super().as_json(), "call": self.call, "questions": self.questions}
+
+
+class CallCancelled(McpOAuthError):
+    """The call was given up while it ran; what it had done by then stays done."""
+
+    code = "cancelled"
+    http_status = 409
+    default_next_step = "Look at the server for what was done before, and run the tool again if you want it."
+
+
 class AuthorizationRequired(McpOAuthError):
     """A person has to grant access, for the first time or again.
 
     ``reason`` is one of ``not_connected``, ``expired``, ``revoked``, ``rejected``, ``refused``,
     ``client_forgotten``, ``unreadable``, ``server_changed``, ``sign_in_again``; ``server`` is the server's
-    UUID as text and ``connect_url`` the page where the person finds the button.
+    UUID as text and ``connect_url`` the page where the person finds the button. ``call`` is the UUID, as text, of the
+    call that waits for it and can be resumed afterwards; empty where none does.
     """
 
     code = "reauth_required"
@@ -181,14 +240,16 @@ class AuthorizationRequired(McpOAuthError):
         self.reason = reason
         self.server = server
         self.connect_url = connect_url
+        self.call = ""
 
     def as_json(self) -> dict[str, Any]:
-        """Add what a program needs in order to send its user to the right page."""
+        """Add what a program needs in order to send its user to the right page, and to go on afterwards."""
         return {
             **super().as_json(),
             "reason": self.reason,
             "server": self.server,
             "connect_url": self.connect_url,
+            **({"call": self.call} if self.call else {}),
         }
 
 
@@ -328,6 +389,14 @@ class DeadlineExceeded(ServerUnreachable):
     http_status = 504
 
 
+class CallInterrupted(ServerUnreachable):
+    """The process that ran the call went away, so nobody knows whether the tool ran; it is not run again by itself."""
+
+    code = "interrupted"
+    default_rule = "A call that may have run is not sent again"
+    default_next_step = "Look at the server for whether it was done, and run the tool again if not."
+
+
 class ResponseTooLarge(ServerUnreachable):
     """The answer is larger than its limit."""
 
@@ -354,7 +423,8 @@ class InsufficientScope(ServerRefused):
     """The grant lacks a scope the request needs (RFC 6750 §3.1).
 
     ``scope`` is what the server asked for, ``server`` the server's UUID as text, and ``connect_url`` the page where
-    the person finds the button that asks for it.
+    the person finds the button that asks for it. ``call`` is the UUID, as text, of the call that waits for it; empty
+    where none does.
     """
 
     code = "insufficient_scope"
@@ -366,10 +436,17 @@ class InsufficientScope(ServerRefused):
         self.scope = scope
         self.server = server
         self.connect_url = connect_url
+        self.call = ""
 
     def as_json(self) -> dict[str, Any]:
-        """Add the scope the server asked for, and where to grant it."""
-        return {**super().as_json(), "scope": self.scope, "server": self.server, "connect_url": self.connect_url}
+        """Add the scope the server asked for, where to grant it, and which call goes on afterwards."""
+        return {
+            **super().as_json(),
+            "scope": self.scope,
+            "server": self.server,
+            "connect_url": self.connect_url,
+            **({"call": self.call} if self.call else {}),
+        }
 
 
 class CredentialsRefused(ServerRefused):

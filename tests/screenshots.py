@@ -27,7 +27,7 @@ django.setup()
 from django.contrib.auth.models import User  # noqa: E402  (models exist once Django is set up)
 from django.utils import timezone  # noqa: E402
 
-from mcp_oauth.models import McpServer, McpServerOAuth, Membership, ToolCatalogue, Workspace  # noqa: E402
+from mcp_oauth.models import McpServer, McpServerOAuth, Membership, StoredListing, Workspace  # noqa: E402
 from mcp_oauth.services.servers import add_server, probe_again  # noqa: E402
 from project.demo.content import servers_of_the_demonstration  # noqa: E402
 from tests.availability import CHROMIUM_ARGUMENTS, chromium_path  # noqa: E402
@@ -170,7 +170,7 @@ def acme(studio: Studio, maya: User, port: int) -> None:
         contacted_at=now - timedelta(minutes=4),
     )
     McpServer.objects.filter(pk=tracker.pk).update(contacted_at=now - timedelta(minutes=12))
-    ToolCatalogue.objects.filter(server__in=[tracker, board]).update(fetched_at=now - timedelta(minutes=50))
+    StoredListing.objects.filter(server__in=[tracker, board]).update(fetched_at=now - timedelta(minutes=50))
     with studio.page() as page:  # leaves one flow open
         page.goto(f"{studio.base_url}{home}")
         with page.expect_popup():
@@ -180,7 +180,7 @@ def acme(studio: Studio, maya: User, port: int) -> None:
     studio.take("server-needs-reconnecting", f"{home}{tracker.pk}/")
 
     McpServer.objects.filter(pk=board.pk).update(url=f"http://127.0.0.1:{port + 90}/mcp")
-    ToolCatalogue.objects.filter(server=board).update(fetched_at=now - timedelta(minutes=50))
+    StoredListing.objects.filter(server=board).update(fetched_at=now - timedelta(minutes=50))
     studio.take("server-unreachable", f"{home}{board.pk}/")
 
 
@@ -282,12 +282,12 @@ def northwind(studio: Studio, maya: User) -> None:
             grant.state = McpServerOAuth.State.NEEDS_REAUTHORIZATION
             grant.reason, grant.reason_at = "refused", now - timedelta(hours=number)
         grant.save()
-        ToolCatalogue.objects.create(
+        StoredListing.objects.create(
             server=server,
             user=maya,
             server_generation=1,
             grant_id=grant.pk,
-            tool_count=3 + number % 20,
+            entry_count=3 + number % 20,
             fetched_at=now - timedelta(hours=2),
         )
     studio.take("settings-200-servers", f"/workspaces/{workspace.slug}/mcp/", whole=False)

@@ -11,7 +11,7 @@ from django.utils.translation import gettext_lazy
 from mcp_oauth.admin.cells import list_of, stored
 from mcp_oauth.admin.people import USERNAME, name_of, signed_in
 from mcp_oauth.admin.row_classes import Facts, NoNetworkInTransaction
-from mcp_oauth.models import AuthorizationFlow, McpServerOAuth, OAuthRegistration, ToolCatalogue
+from mcp_oauth.models import AuthorizationFlow, McpServerOAuth, OAuthRegistration, StoredListing
 from mcp_oauth.services.revocation import end_grant
 
 
@@ -154,26 +154,26 @@ class AuthorizationFlowAdmin(Facts[AuthorizationFlow]):
         return super().get_queryset(request).select_related("user", "server").defer(*hidden)
 
 
-@admin.register(ToolCatalogue)
-class ToolCatalogueAdmin(Facts[ToolCatalogue]):
-    """Last known tools. Deletable, for people and servers could otherwise not be deleted by who may not do this."""
+@admin.register(StoredListing)
+class StoredListingAdmin(Facts[StoredListing]):
+    """Last known listings. Deletable, for people and servers could otherwise not be deleted by who may not do this."""
 
-    list_display = ("server", "person", "tool_count", "truncated", "fetched_at")
-    list_filter = ("truncated", ("server__workspace", admin.RelatedOnlyFieldListFilter))
+    list_display = ("server", "kind", "person", "entry_count", "truncated", "fetched_at")
+    list_filter = ("kind", "truncated", ("server__workspace", admin.RelatedOnlyFieldListFilter))
     search_fields = ("server__name", USERNAME)
-    fields = ("server", "person", "tool_count", "truncated", "fetched_at", "tool_names")
+    fields = ("server", "kind", "person", "entry_count", "truncated", "fetched_at", "fresh_until", "entry_names")
 
-    def get_queryset(self, request: HttpRequest) -> QuerySet[ToolCatalogue]:
+    def get_queryset(self, request: HttpRequest) -> QuerySet[StoredListing]:
         """Leave the listings in the database until one is looked at."""
-        return super().get_queryset(request).select_related("server", "user").defer("tools")
+        return super().get_queryset(request).select_related("server", "user").defer("entries")
 
     @admin.display(description=gettext_lazy("person"), ordering="user")
-    def person(self, catalogue: ToolCatalogue) -> str:
-        """Return who sees these tools."""
-        return _("everybody") if catalogue.user is None else str(catalogue.user)
+    def person(self, listing: StoredListing) -> str:
+        """Return who sees these entries."""
+        return _("everybody") if listing.user is None else str(listing.user)
 
-    @admin.display(description=gettext_lazy("tools"))
-    def tool_names(self, catalogue: ToolCatalogue) -> str:
-        """List the names of the tools."""
-        tools = catalogue.tools if isinstance(catalogue.tools, list) else []
-        return list_of(str(tool.get("name", "?")) for tool in tools if isinstance(tool, dict))
+    @admin.display(description=gettext_lazy("entries"))
+    def entry_names(self, listing: StoredListing) -> str:
+        """List the names of the entries."""
+        entries = listing.entries if isinstance(listing.entries, list) else []
+        return list_of(str(entry.get("name", "?")) for entry in entries if isinstance(entry, dict))

@@ -1,6 +1,8 @@
 """What is stored, and which model owns which fact."""
 
-from mcp_oauth.models.catalogue import ToolCatalogue
+from mcp_oauth.models.api_token import ApiToken
+from mcp_oauth.models.call import ToolCall
+from mcp_oauth.models.catalogue import StoredListing
 from mcp_oauth.models.event import Event
 from mcp_oauth.models.flow import AuthorizationFlow
 from mcp_oauth.models.grant import McpServerOAuth
@@ -10,12 +12,14 @@ from mcp_oauth.models.workspace import Membership, Workspace
 
 __all__ = [
     "UNATTENDED_MODES",
+    "ApiToken",
     "AuthorizationFlow",
     "Event",
     "McpServer",
     "McpServerOAuth",
     "Membership",
     "OAuthRegistration",
-    "ToolCatalogue",
+    "StoredListing",
+    "ToolCall",
     "Workspace",
 ]

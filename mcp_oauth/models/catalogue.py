@@ -1,4 +1,4 @@
-"""The last known tools of a server, as one person sees them."""
+"""The last known listings of a server, as one person sees them."""
 
 from __future__ import annotations
 
@@ -16,37 +16,50 @@ if TYPE_CHECKING:
     from django.contrib.auth.models import AbstractUser
 
 
-class ToolCatalogue(models.Model):
-    """One listing of one server's tools for one principal, with its age.
+class StoredListing(models.Model):
+    """One listing of one kind that one server gave to one principal, with its age.
 
-    ``user`` is empty where everybody sees the same: open servers and servers opened by configured headers. A
-    listing of an earlier ``server_generation`` or of another grant is not used.
+    ``user`` is empty where everybody sees the same: open servers, servers opened by configured headers, and listings
+    that their server calls public (MCP 2026-07-28, ``cacheScope``). A listing of an earlier ``server_generation`` or of
+    another grant is not used.
     """
 
+    class Kind(models.TextChoices):
+        TOOLS = "tools", _("Tools")
+        PROMPTS = "prompts", _("Prompts")
+        RESOURCES = "resources", _("Resources")
+        RESOURCE_TEMPLATES = "resource_templates", _("Resource templates")
+
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
-    server = models.ForeignKey(McpServer, on_delete=models.CASCADE, related_name="catalogues")
+    server = models.ForeignKey(McpServer, on_delete=models.CASCADE, related_name="listings")
     user: models.ForeignKey[AbstractUser | None, AbstractUser | None] = models.ForeignKey(
-        settings.AUTH_USER_MODEL, on_delete=models.CASCADE, null=True, related_name="mcp_catalogues"
+        settings.AUTH_USER_MODEL, on_delete=models.CASCADE, null=True, related_name="mcp_listings"
     )
+    kind = models.CharField(_("kind"), max_length=20, choices=Kind, default=Kind.TOOLS)
     server_generation = models.PositiveIntegerField()
     grant_id = models.UUIDField(null=True)
-    tools = models.JSONField(default=list)
-    tool_count = models.PositiveIntegerField(default=0)
+    # What the server said, entry by entry, in the wire's spelling; bounded before it gets here.
+    entries = models.JSONField(default=list)
+    entry_count = models.PositiveIntegerField(default=0)
     truncated = models.BooleanField(default=False)
     fetched_at = models.DateTimeField()
+    # Until when the server lets it be used without asking again (``ttlMs``), or a time of ours where it says nothing.
+    fresh_until = models.DateTimeField(null=True)
 
     class Meta:
-        ordering = ["server", "user", "id"]
-        verbose_name = _("tool catalogue")
-        verbose_name_plural = _("tool catalogues")
+        ordering = ["server", "user", "kind", "id"]
+        verbose_name = _("listing")
+        verbose_name_plural = _("listings")
         constraints = [
             models.UniqueConstraint(
-                fields=["server", "user"], condition=Q(user__isnull=False), name="mcp_oauth_catalogue_once_per_person"
+                fields=["server", "user", "kind"],
+                condition=Q(user__isnull=False),
+                name="mcp_oauth_listing_once_per_person",
             ),
             models.UniqueConstraint(
-                fields=["server"], condition=Q(user__isnull=True), name="mcp_oauth_catalogue_once_common"
+                fields=["server", "kind"], condition=Q(user__isnull=True), name="mcp_oauth_listing_once_common"
             ),
         ]
 
     def __str__(self) -> str:
-        return f"{self.tool_count} · {self.server}"
+        return f"{self.entry_count} {self.get_kind_display()} · {self.server}"

@@ -60,6 +60,7 @@ class Event(models.Model):
         REVOKED = "revoked", _("Revocation")
         DISCONNECTED = "disconnected", _("Disconnected")
         SERVER_CHANGED = "server_changed", _("Server changed")
+        TOOLS_CHANGED = "tools_changed", _("Tools changed")
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     at = models.DateTimeField(_("time"), default=timezone.now, editable=False)

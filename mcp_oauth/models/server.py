@@ -85,6 +85,10 @@ class McpServer(models.Model):
     )
     oauth_options = models.JSONField(_("OAuth options"), default=dict, blank=True)
 
+    # Patterns of tool names ("create_*"): where any are allowed, only those; never one that is denied.
+    allowed_tools = models.JSONField(_("allowed tools"), default=list, blank=True)
+    denied_tools = models.JSONField(_("denied tools"), default=list, blank=True)
+
     # Counts changes that make earlier grants and listings invalid: address, issuer, client, kind of authorization.
     generation = models.PositiveIntegerField(_("generation"), default=1, editable=False)
 

@@ -11,7 +11,7 @@ from typing import Any
 from django.utils import timezone
 
 from mcp_oauth.conf import settings
-from mcp_oauth.models import McpServer, McpServerOAuth, ToolCatalogue
+from mcp_oauth.models import McpServer, McpServerOAuth, StoredListing
 from mcp_oauth.services import contacts, grants
 from mcp_oauth.services.access import on_behalf, plan_grant
 from mcp_oauth.services.steps import Plan, adrive, drive
@@ -95,11 +95,11 @@ def plan_listing(server: McpServer, user: Person, *, refresh: bool) -> Plan[Cata
 
 def last_known(server: McpServer, user: Person) -> Catalogue | None:
     """Return the listing last seen by this person, of any age, without asking anybody."""
-    rows = ToolCatalogue.objects.filter(**_key(server, user), server_generation=server.generation).order_by()
-    row = rows.only("tools", "truncated", "fetched_at").first()
+    rows = StoredListing.objects.filter(**_key(server, user), server_generation=server.generation).order_by()
+    row = rows.only("entries", "truncated", "fetched_at").first()
     if row is None:
         return None
-    return Catalogue(_tools(row.tools), row.truncated, row.fetched_at)
+    return Catalogue(_tools(row.entries), row.truncated, row.fetched_at)
 
 
 def _plan_recent(server: McpServer, user: Person) -> Plan[Catalogue | None]:
@@ -121,19 +121,20 @@ def _grant_id(server: McpServer, user: Person) -> uuid.UUID | None:
 def _key(server: McpServer, user: Person) -> dict[str, Any]:
     """Whose listing: the person's own behind a grant of their own, everybody's otherwise."""
     personal = server.uses_grants and not server.grant_is_shared
-    return {"server_id": server.pk, "user_id": user.pk} if personal else {"server_id": server.pk, "user": None}
+    whose: dict[str, Any] = {"user_id": user.pk} if personal else {"user": None}
+    return {"server_id": server.pk, "kind": StoredListing.Kind.TOOLS, **whose}
 
 
 def _keep(server: McpServer, user: Person, grant_id: uuid.UUID | None, catalogue: Catalogue) -> None:
     if grant_id is not None and not McpServerOAuth.objects.filter(pk=grant_id).exists():
         return  # disconnected while the listing was on its way; nothing of it is kept
-    ToolCatalogue.objects.update_or_create(
+    StoredListing.objects.update_or_create(
         **_key(server, user),
         defaults={
             "server_generation": server.generation,
             "grant_id": grant_id,
-            "tools": [tool.to_json() for tool in catalogue.tools],
-            "tool_count": len(catalogue.tools),
+            "entries": [tool.to_json() for tool in catalogue.tools],
+            "entry_count": len(catalogue.tools),
             "truncated": catalogue.truncated,
             "fetched_at": catalogue.fetched_at,
         },

@@ -28,7 +28,7 @@ from mcp_oauth.exceptions import (
     NotAllowed,
     SecretUnreadable,
 )
-from mcp_oauth.models import AuthorizationFlow, Event, McpServer, McpServerOAuth, Membership, ToolCatalogue
+from mcp_oauth.models import AuthorizationFlow, Event, McpServer, McpServerOAuth, Membership, StoredListing
 from mcp_oauth.oauth.authorization import (
     ExpectedCallback,
     ValidatedCallback,
@@ -407,7 +407,7 @@ def _store(
                 store_tokens(grant, tokens)
                 step_up.count_request(grant, flow.step_up_scope)
                 grant.save()
-                ToolCatalogue.objects.filter(server_id=server.pk, user_id=owner).delete()
+                StoredListing.objects.filter(server_id=server.pk, user_id=owner).delete()
                 record(
                     Event.Kind.CONNECTED,
                     server,

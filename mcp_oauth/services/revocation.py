@@ -15,7 +15,7 @@ from django.utils.translation import ngettext
 from mcp_oauth.exceptions import McpOAuthError
 from mcp_oauth.fields import sealed_value
 from mcp_oauth.messages import HttpResponse
-from mcp_oauth.models import AuthorizationFlow, Event, McpServerOAuth, Membership, ToolCatalogue
+from mcp_oauth.models import AuthorizationFlow, Event, McpServerOAuth, Membership, StoredListing
 from mcp_oauth.oauth.registration import ClientCredentials
 from mcp_oauth.oauth.revocation import is_revoked, revocation_request
 from mcp_oauth.oauth.token import client_was_refused
@@ -126,7 +126,7 @@ def end_grant(grant: McpServerOAuth, *, actor: Person | None = None) -> bool | N
         # Flows first: a callback that is storing its grant right now holds its flow, and the grant goes after it.
         AuthorizationFlow.objects.filter(**whose).delete()
         McpServerOAuth.objects.filter(**whose).delete()
-        ToolCatalogue.objects.filter(**whose).delete()
+        StoredListing.objects.filter(**whose).delete()
         record(Event.Kind.DISCONNECTED, grant.server, grant=grant, actor=actor, outcome="by_request")
     return revoked
 

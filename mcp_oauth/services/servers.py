@@ -24,7 +24,7 @@ from mcp_oauth.exceptions import (
     ServerUnreachable,
 )
 from mcp_oauth.fields import sealed_value
-from mcp_oauth.models import Event, McpServer, McpServerOAuth, ToolCatalogue, Workspace
+from mcp_oauth.models import Event, McpServer, McpServerOAuth, StoredListing, Workspace
 from mcp_oauth.oauth.options import OAuthOptions
 from mcp_oauth.oauth.urls import check_endpoint, check_server_address, same_origin
 from mcp_oauth.services.discovery import discover, grant_type_of
@@ -184,7 +184,7 @@ def update_server(server: McpServer, wanted: ServerSettings, *, actor: Person | 
             _take_row(server)
             server.save(force_update=True)
             if headers_given:
-                ToolCatalogue.objects.filter(server=server).delete()
+                StoredListing.objects.filter(server=server).delete()
             if changed:
                 _record_change(server, "changed", actor, fields=changed)
     return ended
@@ -473,7 +473,7 @@ def _forget_people(server: McpServer) -> None:
         lease_expires_at=None,
     )
     # Open flows stay: their answer is refused by the generation, with a sentence that says why.
-    ToolCatalogue.objects.filter(server=server).delete()
+    StoredListing.objects.filter(server=server).delete()
 
 
 def _free_slug(workspace: Workspace, name: str, url: str) -> str:

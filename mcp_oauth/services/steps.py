@@ -18,10 +18,16 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class WireStep:
-    """Work for the process's event loop, bounded in seconds. It must not touch the database."""
+    """Work for the process's event loop, bounded in seconds. It must not touch the database.
+
+    ``tick`` is done by the waiting caller every ``tick_seconds`` while the work lasts, and may touch it; what it raises
+    ends the work.
+    """
 
     work: Callable[[], Coroutine[Any, Any, Any]]
     seconds: float
+    tick: Callable[[], None] | None = None
+    tick_seconds: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -51,7 +57,11 @@ def drive(plan: Plan[T]) -> T:
     step = _advance(plan, None, None)
     while not isinstance(step, _Finished):
         try:
-            outcome = step.work() if isinstance(step, WaitingStep) else loop.run(step.work, timeout=step.seconds)
+            outcome = (
+                step.work()
+                if isinstance(step, WaitingStep)
+                else loop.run(step.work, timeout=step.seconds, tick=step.tick, tick_seconds=step.tick_seconds)
+            )
         except Exception as error:  # handed to the plan, which decides; what it does not know it raises again
             step = _advance(plan, None, error)
         else:
@@ -69,7 +79,8 @@ async def adrive(plan: Plan[T]) -> T:
             if isinstance(step, WaitingStep):
                 outcome = await sync_to_async(_then_close, thread_sensitive=False, executor=_threads())(step.work)
             else:
-                outcome = await loop.arun(step.work, timeout=step.seconds)
+                tick = None if step.tick is None else sync_to_async(step.tick)
+                outcome = await loop.arun(step.work, timeout=step.seconds, tick=tick, tick_seconds=step.tick_seconds)
         except Exception as error:  # as in drive()
             step = await advance(plan, None, error)
         else:

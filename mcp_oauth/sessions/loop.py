@@ -7,7 +7,7 @@ import atexit
 import concurrent.futures
 import os
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
@@ -104,8 +104,16 @@ def _worker() -> _LoopThread:
 
 
 # `timeout` is part of the contract with callers that are not coroutines; `asyncio.timeout` cannot reach them.
-def run(factory: Callable[[], Coroutine[Any, Any, T]], *, timeout: float) -> T:
+def run(
+    factory: Callable[[], Coroutine[Any, Any, T]],
+    *,
+    timeout: float,
+    tick: Callable[[], None] | None = None,
+    tick_seconds: float = 1.0,
+) -> T:
     """Run a coroutine on the loop thread and wait for its result; ``timeout`` is in seconds.
+
+    ``tick`` is called in the waiting thread every ``tick_seconds``; what it raises cancels the operation and is raised.
 
     Raises:
         DeadlineExceeded: It took longer; it has been cancelled.
@@ -114,6 +122,9 @@ def run(factory: Callable[[], Coroutine[Any, Any, T]], *, timeout: float) -> T:
     """
     future = _submit(factory, timeout)
     try:
+        if tick is not None:
+            while not future.done() and not concurrent.futures.wait([future], tick_seconds).done:
+                tick()
         return future.result(timeout + _GRACE_SECONDS)
     except concurrent.futures.CancelledError:
         raise ServerUnreachable("The operation was given up because this process is ending.") from None
@@ -128,14 +139,31 @@ def run(factory: Callable[[], Coroutine[Any, Any, T]], *, timeout: float) -> T:
         raise
 
 
-async def arun(factory: Callable[[], Coroutine[Any, Any, T]], *, timeout: float) -> T:
+async def arun(
+    factory: Callable[[], Coroutine[Any, Any, T]],
+    *,
+    timeout: float,
+    tick: Callable[[], Awaitable[None]] | None = None,
+    tick_seconds: float = 1.0,
+) -> T:
     """Await, from another event loop, a coroutine that runs on the loop thread; ``timeout`` is in seconds.
+
+    ``tick`` is awaited on the caller's loop as `run` calls it.
 
     Raises:
         DeadlineExceeded: It took longer; it has been cancelled.
         RuntimeError: Called on the loop thread.
     """
-    return await asyncio.wrap_future(_submit(factory, timeout))
+    future = asyncio.wrap_future(_submit(factory, timeout))
+    if tick is None:
+        return await future
+    try:
+        while not (await asyncio.wait([future], timeout=tick_seconds))[0]:
+            await tick()
+    except BaseException:
+        future.cancel()
+        raise
+    return await future
 
 
 def shared_transport(policy: NetworkPolicy) -> httpx2.AsyncBaseTransport:

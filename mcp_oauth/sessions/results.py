@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 
@@ -83,6 +83,94 @@ class ToolListing:
     server_name: str = ""
     server_version: str = ""
     set_aside: tuple[str, ...] = ()
+    # How long the server lets the listing be used, and for whom (MCP 2026-07-28, caching); None where it does not say.
+    ttl_ms: int | None = None
+    cache_scope: Literal["private", "public"] = "private"
+
+
+@dataclass(frozen=True, slots=True)
+class EntryListing:
+    """A server's prompts, resources or resource templates: valid entries in the wire's spelling, bounded.
+
+    ``truncated``, ``set_aside``, ``ttl_ms`` and ``cache_scope`` mean what they mean for tools.
+    """
+
+    entries: tuple[dict[str, Any], ...]
+    truncated: bool
+    protocol_version: str
+    discover_result: dict[str, Any] | None = None
+    set_aside: tuple[str, ...] = ()
+    ttl_ms: int | None = None
+    cache_scope: Literal["private", "public"] = "private"
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One thing a server asks the person in the middle of a call (MCP elicitation); every text is untrusted.
+
+    ``mode`` is ``form`` with a flat JSON Schema object in ``schema``, or ``url`` with an absolute ``url`` to visit.
+    """
+
+    key: str
+    mode: Literal["form", "url"]
+    message: str
+    schema: dict[str, Any] = field(default_factory=dict)
+    url: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the question as the JSON API shows it; ``from_json`` reads it back."""
+        body: dict[str, Any] = {"key": self.key, "mode": self.mode, "message": self.message}
+        return body | ({"schema": self.schema} if self.mode == "form" else {"url": self.url})
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Question:
+        """Read what ``to_json`` wrote.
+
+        Raises:
+            KeyError: something is missing.
+        """
+        return cls(value["key"], value["mode"], value["message"], value.get("schema") or {}, value.get("url") or "")
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a person says to a question: ``content`` fits the question's schema where a form is accepted."""
+
+    action: Literal["accept", "decline", "cancel"]
+    content: dict[str, Any] | None = field(default=None, repr=False)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the answer in the wire's spelling (MCP `ElicitResult`)."""
+        return {"action": self.action} if self.content is None else {"action": self.action, "content": self.content}
+
+
+@dataclass(frozen=True, slots=True)
+class InputWanted:
+    """A call that did not end: the server wants answers first.
+
+    ``request_state`` goes back to the server as it came; whoever holds it and the answers can go on, in any process.
+    With ``held`` the exchange itself stays open in this process, under the call's name, and only here it can go on.
+    """
+
+    questions: tuple[Question, ...]
+    request_state: str | None = field(default=None, repr=False)
+    held: bool = False
+    protocol_version: str = ""
+    discover_result: dict[str, Any] | None = field(default=None, repr=False)
+
+
+@dataclass(slots=True)
+class Progress:
+    """What a running call last told about itself; written on the loop, read by whoever waits for the call.
+
+    ``count`` grows with every report. ``changed`` names the listings that the server said have changed.
+    """
+
+    progress: float | None = None
+    total: float | None = None
+    message: str = ""
+    count: int = 0
+    changed: set[str] = field(default_factory=set)
 
 
 @dataclass(frozen=True, slots=True)

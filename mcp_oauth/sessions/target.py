@@ -28,6 +28,11 @@ class Target:
     client_name: str = "mcp-oauth"
     client_version: str = "0"
     tools: tuple[ToolDescription, ...] | None = field(default=None, repr=False)
+    # Whose session it is with a server that keeps one (workspace, server and its generation, user, grant): calls of the
+    # same key go on in it. None opens one for this exchange alone.
+    session_key: tuple[str, ...] | None = None
+    session_idle_seconds: float = 60.0
+    max_sessions: int = 500
     max_pages: int = 50
     max_tools: int = 2000
     max_tool_bytes: int = 64 * 1024

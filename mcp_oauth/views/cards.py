@@ -14,7 +14,7 @@ from django.urls import reverse
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from mcp_oauth.models import UNATTENDED_MODES, AuthorizationFlow, McpServer, McpServerOAuth, ToolCatalogue
+from mcp_oauth.models import UNATTENDED_MODES, AuthorizationFlow, McpServer, McpServerOAuth, StoredListing
 from mcp_oauth.services.flows import open_flows
 from mcp_oauth.services.grants import authorization_required
 from mcp_oauth.services.workspaces import Person, Place
@@ -147,11 +147,11 @@ def _cards(place: Place, user: Person, servers: Iterable[McpServer]) -> list[Ser
         .order_by("created_at")
         .defer("code_verifier", "metadata")
     }
-    catalogues: dict[tuple[uuid.UUID, bool], ToolCatalogue] = {
+    catalogues: dict[tuple[uuid.UUID, bool], StoredListing] = {
         (row.server_id, row.user_id is not None): row
-        for row in ToolCatalogue.objects.filter(Q(user_id=user.pk) | Q(user__isnull=True), server_id__in=keys).defer(
-            "tools"
-        )
+        for row in StoredListing.objects.filter(
+            Q(user_id=user.pk) | Q(user__isnull=True), kind=StoredListing.Kind.TOOLS, server_id__in=keys
+        ).defer("entries")
     }
     return [
         _card(
@@ -180,7 +180,7 @@ def _card(
     server: McpServer,
     grant: McpServerOAuth | None,
     flow: AuthorizationFlow | None,
-    catalogue: ToolCatalogue | None,
+    catalogue: StoredListing | None,
 ) -> ServerCard:
     standing = _standing(place, server, grant, flow)
     waiting = standing.action == "open_again"
@@ -208,7 +208,7 @@ def _card(
         can_cancel=waiting,
         can_run=standing.can_run,
         flow_id=str(flow.pk) if flow is not None and waiting else "",
-        tool_count=catalogue.tool_count if catalogue is not None else None,
+        tool_count=catalogue.entry_count if catalogue is not None else None,
         tools_as_of=catalogue.fetched_at if catalogue is not None else None,
         tools_stale=catalogue is not None and (unreachable or not standing.can_run),
         renews=standing.action == "none"

@@ -20,7 +20,7 @@ from mcp_oauth.exceptions import (
     ServerRefused,
     ServerUnreachable,
 )
-from mcp_oauth.models import AuthorizationFlow, McpServer, McpServerOAuth, OAuthRegistration, ToolCatalogue
+from mcp_oauth.models import AuthorizationFlow, McpServer, McpServerOAuth, OAuthRegistration, StoredListing
 from mcp_oauth.oauth.options import OAuthOptions
 from mcp_oauth.services.connections import start_authorization
 from mcp_oauth.services.probes import probe
@@ -361,7 +361,7 @@ def test_a_server_pointed_elsewhere_ends_its_grants_and_the_old_token_stays_home
             assert required.value.reason == "server_changed"
     for grant in McpServerOAuth.objects.all():
         assert (grant.state, grant.access_token, grant.refresh_token) == ("needs_reauthorization", None, None)
-    assert ToolCatalogue.objects.count() == 0
+    assert StoredListing.objects.count() == 0
     # The provider was told, and nobody else learnt anything.
     assert all(not token.active for token in peer.authorization_server.registry.tokens.values())
     said = words_of([*elsewhere.requests, *elsewhere.authorization_server.requests])

@@ -26,7 +26,7 @@ from django.utils import timezone
 
 from mcp_oauth import call_tool, list_tools
 from mcp_oauth.exceptions import AuthorizationRequired, ConfigurationError, McpOAuthError
-from mcp_oauth.models import AuthorizationFlow, McpServer, McpServerOAuth, OAuthRegistration, ToolCatalogue, Workspace
+from mcp_oauth.models import AuthorizationFlow, McpServer, McpServerOAuth, OAuthRegistration, StoredListing, Workspace
 from mcp_oauth.oauth.authorization import authorization_url
 from mcp_oauth.oauth.options import OAuthOptions
 from mcp_oauth.oauth.registration import registration_request
@@ -562,7 +562,7 @@ def test_what_was_listed_for_one_person_is_not_there_for_another(account: Callab
     with pytest.raises(McpOAuthError):
         list_tools(at.server, colleague)
 
-    assert ToolCatalogue.objects.get().user_id == at.user.pk
+    assert StoredListing.objects.get().user_id == at.user.pk
     page = f"/workspaces/{at.workspace.slug}/mcp/{at.server.pk}/"
     assert "whoami" in at.browser.get(page).content.decode()
     assert "whoami" not in browser_of(colleague).get(page).content.decode()

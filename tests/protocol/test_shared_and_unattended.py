@@ -15,7 +15,7 @@ from django.test import override_settings
 
 from mcp_oauth import AuthorizationRequired, NotAllowed, call_tool, disconnect, list_tools, start_authorization
 from mcp_oauth.exceptions import CredentialsRefused, InsufficientScope
-from mcp_oauth.models import McpServer, McpServerOAuth, Membership, ToolCatalogue
+from mcp_oauth.models import McpServer, McpServerOAuth, Membership, StoredListing
 from mcp_oauth.services.diagnosis import diagnose_server
 from mcp_oauth.services.servers import ServerSettings, update_server
 from tests.people import browser_of, connect, member, new_server, new_workspace, start
@@ -66,7 +66,7 @@ def test_an_administrator_connects_once_for_everybody(protected_mcp_server: Peer
 
     assert McpServerOAuth.objects.get().user_id is None
     assert call_tool(server, colleague, "whoami").text == call_tool(server, admin, "whoami").text == "ada"
-    assert ToolCatalogue.objects.get().user_id is None
+    assert StoredListing.objects.get().user_id is None
     page = browser_of(colleague).get(f"/workspaces/{workspace.slug}/mcp/").content.decode()
     assert "Shared by the workspace" in page
     assert "Disconnect" not in page

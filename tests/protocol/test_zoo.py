@@ -37,7 +37,7 @@ from mcp_oauth.models import (
     McpServer,
     McpServerOAuth,
     OAuthRegistration,
-    ToolCatalogue,
+    StoredListing,
     Workspace,
 )
 from mcp_oauth.net import transport
@@ -203,13 +203,13 @@ class Visitor:
         # Everything is known already, so that the call itself is the first thing the server sees.
         server = self._grant(protocol_version=hostile.MODERN, discover_result=hostile.discovered())
         grant = McpServerOAuth.objects.get(server=server)
-        ToolCatalogue.objects.create(
+        StoredListing.objects.create(
             server=server,
             user=self.user,
             server_generation=server.generation,
             grant_id=grant.pk,
-            tools=[hostile.TOOL],
-            tool_count=1,
+            entries=[hostile.TOOL],
+            entry_count=1,
             fetched_at=timezone.now(),
         )
         return self._called(server)

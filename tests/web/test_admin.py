@@ -25,7 +25,7 @@ from mcp_oauth.models import (
     McpServerOAuth,
     Membership,
     OAuthRegistration,
-    ToolCatalogue,
+    StoredListing,
     Workspace,
 )
 from mcp_oauth.sessions import loop
@@ -48,7 +48,7 @@ MODELS: list[type[models.Model]] = [
     McpServerOAuth,
     OAuthRegistration,
     AuthorizationFlow,
-    ToolCatalogue,
+    StoredListing,
 ]
 CANARY = "canary-7f3a"
 
@@ -136,13 +136,13 @@ def everything(workspace: Workspace, user: User | None = None) -> list[models.Mo
         created_at=now,
         expires_at=now,
     )
-    catalogue = ToolCatalogue.objects.create(
+    catalogue = StoredListing.objects.create(
         server=server,
         user=user,
         server_generation=1,
         grant_id=grant.pk,
-        tools=[{"name": "find_tickets"}, "broken"],
-        tool_count=1,
+        entries=[{"name": "find_tickets"}, "broken"],
+        entry_count=1,
         fetched_at=now,
     )
     membership = Membership.objects.get(workspace=workspace, user=user)
@@ -571,7 +571,7 @@ def test_revoking_grants_tells_the_authorization_server(
     assert len(peer.authorization_server.requests_to("/revoke")) == 2
     assert peer.authorization_server.introspect(token) is None
     assert list(McpServerOAuth.objects.all()) == [kept]
-    assert not ToolCatalogue.objects.filter(user=user).exists()
+    assert not StoredListing.objects.filter(user=user).exists()
     assert not AuthorizationFlow.objects.filter(user=user).exists()
     assert LogEntry.objects.filter(object_id=str(grant.pk)).count() == 1
 
@@ -621,7 +621,7 @@ def test_whatever_is_deleted_takes_its_grants_along_upstream(
     assert peer.authorization_server.introspect(token) is None
 
 
-@pytest.mark.parametrize("model", [McpServerOAuth, OAuthRegistration, AuthorizationFlow, ToolCatalogue])
+@pytest.mark.parametrize("model", [McpServerOAuth, OAuthRegistration, AuthorizationFlow, StoredListing])
 def test_what_the_application_writes_is_not_added_or_changed_by_hand(model: type[models.Model]) -> None:
     client = browser_of(administrator())
     everything(new_workspace())

@@ -13,7 +13,7 @@ from mcp.server.mcpserver import MCPServer
 from playwright.sync_api import expect
 
 from mcp_oauth import list_tools
-from mcp_oauth.models import McpServer, McpServerOAuth, Membership, ToolCatalogue, Workspace
+from mcp_oauth.models import McpServer, McpServerOAuth, Membership, StoredListing, Workspace
 from tests.people import member, new_server, new_workspace
 from tests.servers import AuthorizationServerOptions, HeaderServer, OddServer, OpenServer, Person, ProtectedServer
 from tests.web.browser import (
@@ -196,7 +196,7 @@ def test_script_in_the_words_of_a_server_is_shown_as_text(
 def test_a_tool_named_like_markup_stays_a_name(connected: tuple[Reader, McpServer]) -> None:
     reader, server = connected
     tool = {"name": SCRIPT, "title": "", "description": "", "inputSchema": {"properties": {SCRIPT: {"type": SCRIPT}}}}
-    ToolCatalogue.objects.update(tools=[tool], tool_count=1)
+    StoredListing.objects.update(entries=[tool], entry_count=1)
     page = reader.open(reader.server_path(server))
 
     page.locator("details.tool > summary").click()

@@ -17,7 +17,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from mcp_oauth.forms import ServerForm
-from mcp_oauth.models import AuthorizationFlow, McpServer, McpServerOAuth, Membership, ToolCatalogue, Workspace
+from mcp_oauth.models import AuthorizationFlow, McpServer, McpServerOAuth, Membership, StoredListing, Workspace
 from mcp_oauth.urls import urlpatterns
 from project.security import CONTENT_SECURITY_POLICY
 from tests.people import browser_of, come_back, connect, member, new_server, new_workspace, start
@@ -617,7 +617,7 @@ def fill(workspace: Workspace, user: User, count: int) -> None:
     for number in range(count):
         mode = McpServer.AuthMode.values[number % 3]
         server = stored_server(workspace, f"Server {number}", auth_mode=mode, reachable=bool(number % 2))
-        ToolCatalogue.objects.create(server=server, user=user, server_generation=1, tools=[], fetched_at=now)
+        StoredListing.objects.create(server=server, user=user, server_generation=1, entries=[], fetched_at=now)
         if number % 2:
             McpServerOAuth.objects.create(
                 server=server,
@@ -665,13 +665,13 @@ DAMAGE: list[tuple[type[models.Model], str, Any]] = [
     (McpServer, "auth_mode", "magic"),
     (McpServer, "url", "http://["),
     (McpServer, "url", "not an address"),
-    (ToolCatalogue, "tools", '{"not": "a list"}'),
+    (StoredListing, "entries", '{"not": "a list"}'),
     (
-        ToolCatalogue,
-        "tools",
+        StoredListing,
+        "entries",
         '[1, null, {"name": 5}, {"name": "echo", "inputSchema": {"properties": [], "required": 1}}]',
     ),
-    (ToolCatalogue, "tools", '[{"name": "echo", "inputSchema": {"properties": {"a": {"enum": 1, "type": {}}}}}]'),
+    (StoredListing, "entries", '[{"name": "echo", "inputSchema": {"properties": {"a": {"enum": 1, "type": {}}}}}]'),
     (McpServerOAuth, "access_token", "not sealed at all"),
     (McpServerOAuth, "refresh_token", "v1.00000000.AAAA"),
 ]
@@ -696,7 +696,7 @@ def test_a_damaged_row_blanks_no_list_and_breaks_no_page(
     connect(client, server, person())
     client.get(path_to("server", server))
     McpServer.objects.filter(pk=server.pk).update(auth_mode=mode)
-    ToolCatalogue.objects.update(user=user if mode == "oauth" else None)
+    StoredListing.objects.update(user=user if mode == "oauth" else None)
     table = connection.ops.quote_name(model._meta.db_table)
     key = "id" if model is McpServer else "server_id"
     key_value = McpServer._meta.pk.get_db_prep_value(server.pk, connection)
