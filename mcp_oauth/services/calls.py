@@ -9,7 +9,7 @@ from typing import Any
 from django.utils.translation import gettext as _
 
 from mcp_oauth.conf import settings
-from mcp_oauth.exceptions import InvalidRequest, ToolNotFound
+from mcp_oauth.exceptions import InvalidRequest, ServerRefused, ToolNotFound
 from mcp_oauth.models import McpServer
 from mcp_oauth.services import contacts
 from mcp_oauth.services.access import on_behalf
@@ -76,13 +76,15 @@ def _plan(
         )
     from mcp_oauth.sessions.client import call_tool as run_tool
 
-    result: ToolResult = yield from on_behalf(
+    result = yield from on_behalf(
         server,
         user,
         lambda target: run_tool(target, name, given, timeout=seconds),
         seconds=seconds,
         tools=catalogue.tools,
     )
+    if not isinstance(result, ToolResult):
+        raise ServerRefused(_("%(server)s asks for input in the middle of the call.") % {"server": server.name})
     contacts.record_negotiation(server, result.protocol_version, result.discover_result)
     return result
 

@@ -145,4 +145,8 @@ def target_for(
         max_pages=settings.MAX_TOOL_PAGES,
         max_tools=settings.MAX_TOOLS,
         max_tool_bytes=settings.MAX_TOOL_BYTES,
+        session_idle_seconds=settings.SESSION_IDLE_SECONDS,
+        max_sessions=settings.MAX_SESSIONS,
+        held_call_seconds=settings.HELD_CALL_SECONDS,
+        max_held_calls=settings.MAX_HELD_CALLS,
     )

@@ -1,27 +1,63 @@
-"""The three things we ask of an MCP server: its facts, its tools, one call. Importing this imports the SDK."""
+"""What we ask of an MCP server: its facts, its listings, one call, a resource, a prompt. Each is one operation."""
 
 from __future__ import annotations
 
 import asyncio
-import math
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
-from mcp.client import CacheEntry, CacheKey, Client, ResponseCacheStore
-from mcp.shared.exceptions import MCPError
-from mcp_types import METHOD_NOT_FOUND, ListToolsResult, Tool
+import httpx2
+from mcp_types import (
+    HEADER_MISMATCH,
+    URL_ELICITATION_REQUIRED,
+    CallToolResult,
+    CompleteResult,
+    GetPromptResult,
+    ReadResourceResult,
+)
+from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS
+from pydantic import BaseModel
 
-from mcp_oauth.exceptions import DeadlineExceeded, ResponseTooLarge, ServerRefused
+from mcp_oauth.exceptions import CallCancelled, McpOAuthError
 from mcp_oauth.net.budget import request_budget
-from mcp_oauth.net.transport import shown_url
-from mcp_oauth.oauth.server_words import printable
-from mcp_oauth.sessions.exchange import Exchange, Negotiation
-from mcp_oauth.sessions.results import ConnectionFacts, ToolDescription, ToolListing, ToolResult, storable
+from mcp_oauth.sessions import held, loop
+from mcp_oauth.sessions.channel import Channel
+from mcp_oauth.sessions.faults import FAULTS, explained, in_words, quotes_secret, wants_input
+from mcp_oauth.sessions.held import Conversation
+from mcp_oauth.sessions.kept import Key, kept_sessions
+from mcp_oauth.sessions.listings import EntryKind, Walk
+from mcp_oauth.sessions.negotiation import (
+    Facts,
+    InvalidResult,
+    Session,
+    certainly_not_run,
+    end_session,
+    handshake,
+    known,
+    negotiate,
+    require_complete,
+    validated,
+)
+from mcp_oauth.sessions.questions import MAX_STATE_BYTES, NotAnswerable, as_responses, questions_behind, questions_in
+from mcp_oauth.sessions.results import (
+    Answer,
+    ConnectionFacts,
+    EntryListing,
+    InputWanted,
+    Progress,
+    ToolListing,
+    ToolResult,
+    storable,
+)
+from mcp_oauth.sessions.rpc import BrokenOff, NotMcp, RpcError, in_background
 from mcp_oauth.sessions.target import Target
 
 T = TypeVar("T")
 
-_LONGEST_NAME = 200
+# A server may ask us to come back without having asked the person anything; each time later than before.
+_MAX_RETURNS: Final = 10
+_FIRST_RETURN_SECONDS: Final = 0.05
+_LAST_RETURN_SECONDS: Final = 0.25
 
 
 async def connect(target: Target) -> ConnectionFacts:
@@ -34,191 +70,320 @@ async def connect(target: Target) -> ConnectionFacts:
         ServerRefused: An error, or something that is not MCP.
     """
 
-    async def work(exchange: Exchange, client: Client) -> ConnectionFacts:
-        return ConnectionFacts(**exchange.facts(client))
+    async def work(session: Session) -> ConnectionFacts:
+        return ConnectionFacts(**session.facts.as_keywords(), **session.facts.names())
 
-    # A pinned version would open the session without a single request.
-    known = Negotiation.known(target)
-    opening = known if known.mode == "legacy" else Negotiation("auto")
-    return await _perform(target, work, opening, seconds=target.policy.mcp_seconds)
+    return await _timed(target, lambda: _operation(target, work, afresh=True), seconds=target.policy.mcp_seconds)
 
 
 async def list_tools(target: Target) -> ToolListing:
     """List a server's tools, page by page within the target's limits; the rest is reported as ``truncated``.
 
-    Raises:
-        Unauthorized: The server answered 401.
-        ScopeChallenged: The server answered 403 ``insufficient_scope``.
-        ServerUnreachable: No usable answer.
-        ServerRefused: An error, or something that is not MCP.
+    Raises what `connect` raises.
     """
-    walk = _Walk(target)
-    try:
-        await _perform(target, walk, Negotiation.known(target), seconds=target.policy.mcp_seconds)
-    except ResponseTooLarge:
-        if not walk.pages:
-            raise
-        walk.truncated = True
-    return walk.listing()
+
+    async def work(session: Session) -> ToolListing:
+        walk = Walk("tools", session)
+        await walk.run()
+        return walk.tools()
+
+    return await _timed(target, lambda: _operation(target, work), seconds=target.policy.mcp_seconds)
 
 
-async def call_tool(target: Target, name: str, arguments: dict[str, Any], *, timeout: float) -> ToolResult:
-    """Call one tool and return its result; ``timeout`` is in seconds and covers everything.
+async def list_entries(target: Target, kind: EntryKind) -> EntryListing:
+    """List a server's prompts, resources or resource templates as `list_tools` does its tools.
 
-    With a known version and discovery of 2026-07-28 this is one HTTP request. The call is sent a second time only
-    when the server rejected the protocol version and so certainly did not run it. A result that says ``is_error``
-    is a result. Output schemas are never evaluated.
+    Raises what `connect` raises.
+    """
+
+    async def work(session: Session) -> EntryListing:
+        walk = Walk(kind, session)
+        await walk.run()
+        return walk.entries()
+
+    return await _timed(target, lambda: _operation(target, work), seconds=target.policy.mcp_seconds)
+
+
+async def call_tool(
+    target: Target,
+    name: str,
+    arguments: dict[str, Any],
+    *,
+    timeout: float,
+    progress: Progress | None = None,
+    call_id: str = "",
+    answers: Mapping[str, Answer] | None = None,
+    request_state: str | None = None,
+) -> ToolResult | InputWanted:
+    """Call one tool and return its result, or what the server wants to know first.
+
+    ``timeout`` is in seconds and covers everything but a person's thinking. With a known version and discovery of
+    2026-07-28 this is one HTTP request. The call is sent a second time only when the server rejected the protocol, its
+    headers or its session, and so certainly did not run it. A result that says ``is_error`` is a result. Output schemas
+    are never evaluated. ``answers`` and ``request_state`` go on with a call that wanted input before; ``call_id`` is
+    the name under which an exchange is held open that only this process can go on with. ``progress`` is written to.
 
     Raises:
         Unauthorized: The server answered 401.
         ScopeChallenged: The server answered 403 ``insufficient_scope``.
         ToolNotFound: The server says that it has no such tool.
+        CallCancelled: The person declined what an earlier server wants done first.
         ServerUnreachable: No usable answer; ``DeadlineExceeded`` when it came too late.
         ServerRefused: An error, or something that is not MCP.
     """
-    store = _KnownTool(name, target.tools)
-
-    async def work(exchange: Exchange, client: Client) -> ToolResult:
-        # Served by the store: it gives the session the tool's header map and spares it a listing of its own.
-        await client.list_tools()
-        result = await client.call_tool(name, arguments, read_timeout_seconds=timeout)
-        facts = exchange.facts(client)
-        return ToolResult(
-            content=tuple(
-                storable(block.model_dump(by_alias=True, mode="json", exclude_none=True)) for block in result.content
-            ),
-            structured_content=storable(result.structured_content),
-            is_error=result.is_error,
-            protocol_version=facts["protocol_version"],
-            discover_result=facts["discover_result"],
+    call = _Call(target, name, arguments, answers, request_state)
+    if known(target) is not None:
+        conversation = Conversation(target, progress, holds=False)
+        return await _timed(
+            target, lambda: _operation(target, lambda session: call(session, conversation)), seconds=timeout
         )
 
-    return await _perform(target, work, Negotiation.known(target), seconds=timeout, store=store)
+    async def held_open(conversation: Conversation) -> ToolResult | InputWanted:
+        return await _operation(target, lambda session: call(session, conversation))
+
+    conversation = Conversation(target, progress, holds=bool(call_id))
+    return await held.run_or_hold(held_open, conversation, name=call_id, seconds=timeout)
 
 
-async def _perform(
-    target: Target,
-    work: Callable[[Exchange, Client], Awaitable[T]],
-    opening: Negotiation,
-    *,
-    seconds: float,
-    store: ResponseCacheStore | None = None,
-) -> T:
-    """Run work in a session, and once more in a newly negotiated one when the server has changed its era."""
-    try:
-        with request_budget(target.policy.max_requests):
-            async with asyncio.timeout(seconds) as deadline:
-                exchange = Exchange(target, opening, store=store)
-                try:
-                    return await _run(exchange, work, seconds)
-                except ServerRefused:
-                    if not exchange.certainly_not_run():
-                        raise
-                return await _run(Exchange(target, Negotiation("auto"), store=store), work, seconds)
-    except TimeoutError as exc:
-        shown = shown_url(target.url)
-        if not deadline.expired():
-            raise DeadlineExceeded(f"{shown} did not answer in time.", document=shown) from exc
-        raise DeadlineExceeded(f"{shown} did not answer within {seconds:g} seconds.", document=shown) from exc
+async def continue_held(
+    call_id: str, answers: Mapping[str, Answer], *, timeout: float, progress: Progress | None = None
+) -> ToolResult | InputWanted:
+    """Go on with a call whose exchange is held open in this process, as `call_tool` would.
 
-
-async def _run(exchange: Exchange, work: Callable[[Exchange, Client], Awaitable[T]], seconds: float) -> T:
-    return await exchange.run(lambda client: work(exchange, client), seconds=seconds)
-
-
-class _Walk:
-    """Read a listing page by page; what was read stays here when a later page breaks a limit."""
-
-    def __init__(self, target: Target) -> None:
-        self._target = target
-        self._tools: dict[str, ToolDescription] = {}
-        self._set_aside: list[str] = []
-        self._facts: dict[str, Any] = {}
-        self.pages = 0
-        self.truncated = False
-
-    async def __call__(self, exchange: Exchange, client: Client) -> None:
-        self._facts = exchange.facts(client)
-        self._set_aside = exchange.listings.set_aside
-        cursor: str | None = None
-        seen: set[str] = set()
-        while True:
-            try:
-                page = await client.list_tools(cursor=cursor)
-            except MCPError as exc:
-                if exc.code == METHOD_NOT_FOUND and cursor is None and client.server_capabilities.tools is None:
-                    # It never said that it has tools.
-                    return
-                raise
-            self.pages += 1
-            self.truncated = self.truncated or exchange.listings.cut_short
-            # Thousands of tools take their time, which is not the other sessions'.
-            await asyncio.to_thread(self._add_page, page.tools, exchange.listings.output_schemas)
-            cursor = page.next_cursor or None
-            if cursor is None:
-                return
-            if self.pages >= self._target.max_pages or len(self._tools) >= self._target.max_tools or cursor in seen:
-                self.truncated = True
-                return
-            seen.add(cursor)
-
-    def _add_page(self, tools: list[Tool], output_schemas: Mapping[str, dict[str, Any]]) -> None:
-        for tool in tools:
-            self._add(tool, output_schemas.get(tool.name))
-
-    def _add(self, tool: Tool, output_schema: dict[str, Any] | None) -> None:
-        if not tool.name or len(tool.name) > _LONGEST_NAME or not tool.name.isprintable():
-            self._set_aside.append(printable(tool.name, 100) or "(without a name)")
-        elif tool.name not in self._tools:
-            if len(self._tools) >= self._target.max_tools:
-                self.truncated = True
-                return
-            self._tools[tool.name] = _description(tool, output_schema)
-
-    def listing(self) -> ToolListing:
-        """Return what was read so far."""
-        return ToolListing(
-            tools=tuple(self._tools.values()),
-            truncated=self.truncated,
-            set_aside=tuple(self._set_aside),
-            **self._facts,
-        )
-
-
-class _KnownTool(ResponseCacheStore):
-    """A response cache that holds one thing: a listing with the tool about to be called.
-
-    A tool that is not in the stored listing is listed without a schema. Should the server want headers derived from
-    its schema, it says so (``HEADER_MISMATCH``) and the SDK lists once and repeats the call.
+    Raises what `call_tool` raises, and:
+        CallInterrupted: this process does not hold it.
     """
-
-    def __init__(self, name: str, tools: tuple[ToolDescription, ...] | None) -> None:
-        schema = next((tool.input_schema for tool in tools or () if tool.name == name), {})
-        tool = Tool(name=name, input_schema=schema or {"type": "object"})
-        self._entry = CacheEntry(
-            value=ListToolsResult(tools=[tool], ttl_ms=0, cache_scope="private"), scope="private", expires_at=math.inf
-        )
-
-    async def get(self, key: CacheKey) -> CacheEntry | None:
-        return self._entry if key.method == "tools/list" else None
-
-    async def set(self, key: CacheKey, entry: CacheEntry) -> None:
-        """Keep nothing: the store ends with the call."""
-
-    async def delete(self, key: CacheKey) -> None:
-        """Delete nothing."""
-
-    async def clear(self) -> None:
-        """Clear nothing."""
+    outcome: ToolResult | InputWanted = await held.continue_held(call_id, answers, seconds=timeout, progress=progress)
+    return outcome
 
 
-def _description(tool: Tool, output_schema: dict[str, Any] | None) -> ToolDescription:
-    annotations = tool.annotations.model_dump(by_alias=True, mode="json", exclude_none=True) if tool.annotations else {}
-    return ToolDescription(
-        name=tool.name,
-        title=storable(tool.title or annotations.get("title") or ""),
-        description=storable(tool.description or ""),
-        input_schema=storable(tool.input_schema),
-        annotations=storable(annotations),
-        output_schema=storable(output_schema),
+async def drop_held(call_id: str) -> None:
+    """Give up an exchange that is held open; its server is told."""
+    held.drop_held(call_id)
+
+
+async def read_resource(target: Target, uri: str, *, timeout: float) -> dict[str, Any]:
+    """Read a resource and return MCP's `ReadResourceResult`; ``timeout`` is in seconds.
+
+    Raises what `connect` raises.
+    """
+    return await _ask(target, "resources/read", {"uri": uri}, ReadResourceResult, timeout)
+
+
+async def get_prompt(target: Target, name: str, arguments: dict[str, str], *, timeout: float) -> dict[str, Any]:
+    """Fill in a prompt and return MCP's `GetPromptResult`; ``timeout`` is in seconds.
+
+    Raises what `connect` raises.
+    """
+    return await _ask(target, "prompts/get", {"name": name, "arguments": arguments}, GetPromptResult, timeout)
+
+
+async def complete(
+    target: Target,
+    ref: dict[str, str],
+    argument: dict[str, str],
+    context: dict[str, str] | None = None,
+    *,
+    timeout: float,
+) -> dict[str, Any]:
+    """Ask what an argument could be completed to and return MCP's `CompleteResult`; ``timeout`` is in seconds.
+
+    ``ref`` is the wire's reference to a prompt or resource template, ``argument`` its ``name`` and ``value`` so far,
+    ``context`` the arguments already chosen.
+
+    Raises what `connect` raises.
+    """
+    params: dict[str, Any] = {"ref": ref, "argument": argument}
+    if context:
+        params["context"] = {"arguments": context}
+    return await _ask(target, "completion/complete", params, CompleteResult, timeout)
+
+
+def end_sessions(matches: Callable[[Key], bool]) -> None:
+    """End the kept sessions of this process whose key matches, without waiting; from any thread."""
+
+    async def end() -> None:
+        kept_sessions().end(matches)
+
+    loop.soon(end)
+
+
+async def _ask(
+    target: Target, method: str, params: dict[str, Any], model: type[BaseModel], seconds: float
+) -> dict[str, Any]:
+    async def work(session: Session) -> dict[str, Any]:
+        result = await session.request(method, params)
+        if result.get("resultType") == "input_required":
+            raise wants_input(session.channel)
+        require_complete(result)
+        validated(model, result)
+        found: dict[str, Any] = storable({key: value for key, value in result.items() if key != "resultType"})
+        return found
+
+    return await _timed(target, lambda: _operation(target, work), seconds=seconds)
+
+
+class _Call:
+    """One call of one tool, to be done in a session."""
+
+    def __init__(
+        self,
+        target: Target,
+        name: str,
+        arguments: dict[str, Any],
+        answers: Mapping[str, Answer] | None,
+        request_state: str | None,
+    ) -> None:
+        self._target = target
+        self._name = name
+        self._arguments = arguments
+        self._answers = answers
+        self._state = request_state
+        self._schema: Any = next((tool.input_schema for tool in target.tools or () if tool.name == name), None)
+
+    async def __call__(self, session: Session, conversation: Conversation) -> ToolResult | InputWanted:
+        params = self._params(session.facts)
+        pause = _FIRST_RETURN_SECONDS
+        relisted = False
+        for _ in range(_MAX_RETURNS):
+            headers = _param_headers(self._schema, self._arguments) if session.facts.is_modern else None
+            try:
+                result = await session.request(
+                    "tools/call", params, headers=headers, listener=conversation, progress=True
+                )
+            except RpcError as error:
+                if error.code == URL_ELICITATION_REQUIRED:
+                    return InputWanted(questions_behind(error.data, self._target), **session.facts.as_keywords())
+                if error.code != HEADER_MISMATCH or relisted:
+                    raise
+                # It wants headers derived from a schema we do not know, or not any more, and ran nothing.
+                self._schema, relisted = await self._listed_schema(session), True
+                conversation.progress.changed.add("tools")
+                continue
+            kind = result.get("resultType", "complete")
+            if kind == "complete":
+                return _tool_result(result, session.facts)
+            if kind != "input_required" or not session.facts.is_modern:
+                raise InvalidResult
+            wanted = self._wanted(result, session)
+            if wanted.questions:
+                return wanted
+            # It only wants us to come back with its state.
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, _LAST_RETURN_SECONDS)
+            params = {"name": self._name, "arguments": self._arguments, "requestState": wanted.request_state}
+        raise wants_input(session.channel)
+
+    def _params(self, facts: Facts) -> dict[str, Any]:
+        params: dict[str, Any] = {"name": self._name, "arguments": self._arguments}
+        if facts.is_modern:
+            if self._answers is not None:
+                params["inputResponses"] = as_responses(self._answers)
+            if self._state is not None:
+                params["requestState"] = self._state
+        elif any(answer.action != "accept" for answer in (self._answers or {}).values()):
+            # Nothing carries a no to a server that only wants a page visited before it is asked again.
+            raise CallCancelled("The call was given up, because what the server wants done first was declined.")
+        return params
+
+    def _wanted(self, result: dict[str, Any], session: Session) -> InputWanted:
+        state = result.get("requestState")
+        if not (state is None or (isinstance(state, str) and len(state) <= MAX_STATE_BYTES)):
+            raise InvalidResult
+        try:
+            questions = questions_in(result.get("inputRequests") or {}, self._target)
+        except NotAnswerable:
+            raise wants_input(session.channel) from None
+        if not questions and state is None:
+            raise InvalidResult
+        return InputWanted(questions, state, **session.facts.as_keywords())
+
+    async def _listed_schema(self, session: Session) -> Any:
+        walk = Walk("tools", session)
+        await walk.run()
+        return next((tool.input_schema for tool in walk.tools().tools if tool.name == self._name), None)
+
+
+def _tool_result(result: dict[str, Any], facts: Facts) -> ToolResult:
+    checked = validated(CallToolResult, result)
+    assert isinstance(checked, CallToolResult)  # noqa: S101 - for the type checker
+    return ToolResult(
+        content=tuple(storable(result["content"])),
+        structured_content=storable(result.get("structuredContent")),
+        is_error=checked.is_error,
+        **facts.as_keywords(),
     )
+
+
+def _param_headers(schema: Any, arguments: dict[str, Any]) -> dict[str, str] | None:
+    """Return the arguments that a tool's schema wants in headers as well (MCP 2026-07-28, custom headers)."""
+    if not schema or "x-mcp-header" not in repr(schema):
+        return None
+    from mcp.shared.inbound import mcp_param_headers, x_mcp_header_map
+
+    headers: dict[str, str] = mcp_param_headers(x_mcp_header_map(schema), arguments)
+    return headers
+
+
+async def _timed(target: Target, work: Callable[[], Awaitable[T]], *, seconds: float) -> T:
+    # Nothing below lets a `TimeoutError` of its own out.
+    with in_words(target, seconds):
+        async with asyncio.timeout(seconds):
+            return await work()
+
+
+async def _operation(target: Target, work: Callable[[Session], Awaitable[T]], *, afresh: bool = False) -> T:
+    """Do work in a session with a server, and once more in a new one where the server did not know the first.
+
+    ``afresh`` asks the server what it speaks, whatever is known.
+    """
+    channel = Channel(target)
+    opened: list[Facts] = []
+    with request_budget(target.policy.max_requests):
+        try:
+            facts = await _open(channel, opened, afresh=afresh)
+            try:
+                return await work(Session(channel, facts))
+            except (RpcError, NotMcp) as refusal:
+                if not certainly_not_run(refusal, facts):
+                    raise
+                kept_sessions().forget(target, facts)
+                lost = bool(facts.session_id) and refusal.status == 404
+            channel = Channel(target)
+            facts = await _open(channel, opened, afresh=not lost)
+            return await work(Session(channel, facts))
+        except (*FAULTS, UnicodeError, httpx2.InvalidURL) as fault:
+            error: McpOAuthError = explained(fault, channel)
+            raise error from (None if quotes_secret(fault, target) else fault)
+        except asyncio.CancelledError:
+            # Whoever waited has gone; nobody is to wait for the farewells either.
+            for facts in opened:
+                in_background(end_session(channel, facts))
+            opened.clear()
+            raise
+        finally:
+            for facts in opened:
+                await end_session(channel, facts)
+
+
+async def _open(channel: Channel, opened: list[Facts], *, afresh: bool) -> Facts:
+    """Return a session that is known, kept or new; what belongs to this operation alone is added to ``opened``."""
+    target = channel.target
+    if not afresh and (facts := known(target)) is not None:
+        return facts
+    if target.protocol_version in HANDSHAKE_PROTOCOL_VERSIONS:
+        try:
+            if target.session_key is not None and not afresh:
+                return await kept_sessions().facts_for(target, channel)
+            facts = await handshake(channel)
+        except (RpcError, NotMcp, BrokenOff, InvalidResult):
+            # It spoke a handshake revision once.
+            facts = await negotiate(channel)
+    else:
+        facts = await negotiate(channel)
+    if not facts.is_modern:
+        if target.session_key is not None and not afresh:
+            kept_sessions().adopt(target, facts)
+        else:
+            opened.append(facts)
+    return facts

@@ -1,142 +1,199 @@
-"""Between the SDK and its transport: tool listings lose output schemas and broken entries before they are parsed.
-
-The SDK refuses a whole page for one broken tool, and checks a result against the server's own regular expressions
-on the event loop.
-"""
+"""Reading a server's listings page by page: what is broken, too large or one too many is left out, and said so."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from types import TracebackType
-from typing import Any, Self
+from collections.abc import Callable
+from typing import Any, Final, Literal
 
-from mcp.shared.message import SessionMessage
-from mcp_types import JSONRPCResponse
-from mcp_types import methods as wire_methods
-from mcp_types.version import LATEST_HANDSHAKE_VERSION
-from pydantic import ValidationError
+from mcp_types import METHOD_NOT_FOUND, Prompt, Resource, ResourceTemplate, Tool
+from pydantic import BaseModel
 
+from mcp_oauth.exceptions import ResponseTooLarge
+from mcp_oauth.net.transport import NetworkFault
 from mcp_oauth.oauth.server_words import printable
+from mcp_oauth.sessions.negotiation import InvalidResult, Session, require_complete, validated
+from mcp_oauth.sessions.results import EntryListing, ToolDescription, ToolListing, storable
+from mcp_oauth.sessions.rpc import RpcError
 
-_SHOWN_NAME = 100
+EntryKind = Literal["prompts", "resources", "resource_templates"]
+
+_LONGEST_NAME: Final = 200
+_SHOWN_NAME: Final = 100
+# Where an entry stands in the answer, how one is told from another, and what it has to be.
+_KINDS: Final[dict[str, tuple[str, str, str, str, type[BaseModel]]]] = {
+    "tools": ("tools/list", "tools", "name", "tools", Tool),
+    "prompts": ("prompts/list", "prompts", "name", "prompts", Prompt),
+    "resources": ("resources/list", "resources", "uri", "resources", Resource),
+    "resource_templates": (
+        "resources/templates/list",
+        "resourceTemplates",
+        "uriTemplate",
+        "resources",
+        ResourceTemplate,
+    ),
+}
+_LONGEST_KEY: Final = {"tools": _LONGEST_NAME, "prompts": _LONGEST_NAME}
+_LONGEST_URI: Final = 2000
+_LONGEST_CURSOR: Final = 8192
+# Fewer are looked at at once; more get a thread, because thousands take their time, which is not the other sessions'.
+_AT_ONCE: Final = 20
 
 
-class ListingFilter:
-    """Clean the listings of one session; keeps the output schemas it took out and the names it set aside.
+class Walk:
+    """One listing; what was read stays here when a later page breaks a limit."""
 
-    ``version`` is the negotiated protocol version, to be set before the first listing is asked for. ``cut_short`` says
-    that a page had more than ``max_tools`` tools and lost the rest. A tool of more than ``max_tool_bytes`` as JSON is
-    set aside as a broken one is.
-    """
+    def __init__(self, kind: str, session: Session) -> None:
+        self._session = session
+        self._method, self._member, self._key, self._capability, self._model = _KINDS[kind]
+        self._longest_key = _LONGEST_KEY.get(kind, _LONGEST_URI)
+        self._target = session.channel.target
+        self._entries: dict[str, dict[str, Any]] = {}
+        self._set_aside: list[str] = []
+        self._pages = 0
+        self._truncated = False
+        self._ttl_ms: int | None = None
+        self._public = True
 
-    def __init__(self, max_tools: int, max_tool_bytes: int) -> None:
-        self._max_tools = max_tools
-        self._max_tool_bytes = max_tool_bytes
-        self.version = LATEST_HANDSHAKE_VERSION
-        self.cut_short = False
-        self.output_schemas: dict[str, dict[str, Any]] = {}
-        self.set_aside: list[str] = []
+    async def run(self) -> None:
+        """Read pages up to the last one or a limit.
 
-    @asynccontextmanager
-    async def over(self, transport: AbstractAsyncContextManager[Any]) -> AsyncIterator[tuple[Any, Any]]:
-        """Enter a transport of the SDK and put the filter on what it receives."""
-        async with transport as (read_stream, write_stream):
-            yield _FilteredStream(read_stream, self), write_stream
+        Raises:
+            InvalidResult: A page is none.
+            RpcError, NotMcp, BrokenOff, NetworkFault, Unauthorized, ScopeChallenged: See `Session.request`.
+        """
+        cursor: str | None = None
+        seen: set[str] = set()
+        while True:
+            try:
+                page = await self._session.request(self._method, {} if cursor is None else {"cursor": cursor})
+            except RpcError as error:
+                if error.code == METHOD_NOT_FOUND and not self._pages and not self._announced:
+                    return  # it never said that it has any
+                raise
+            except NetworkFault as fault:
+                if not self._pages or not isinstance(fault.error, ResponseTooLarge):
+                    raise
+                self._truncated = True
+                return
+            cursor = await self._take(page)
+            if cursor is None:
+                return
+            if self._pages >= self._target.max_pages or len(self._entries) >= self._target.max_tools or cursor in seen:
+                self._truncated = True
+                return
+            seen.add(cursor)
 
-    async def clean(self, item: SessionMessage | Exception) -> SessionMessage | Exception:
-        """Clean one received message in place; anything but a tool listing passes untouched."""
-        if isinstance(item, SessionMessage) and isinstance(item.message, JSONRPCResponse):
-            result = item.message.result
-            if isinstance(result.get("tools"), list) and "content" not in result:
-                # Thousands of tools are looked at one by one, while the loop has other things to do.
-                await asyncio.to_thread(self._clean_page, result)
-        return item
+    def tools(self) -> ToolListing:
+        """Return what was read of a listing of tools."""
+        facts = self._session.facts
+        return ToolListing(
+            tools=tuple(_description(entry) for entry in self._entries.values()),
+            truncated=self._truncated,
+            set_aside=tuple(self._set_aside),
+            ttl_ms=self._ttl_ms,
+            cache_scope="public" if self._is_public else "private",
+            **facts.as_keywords(),
+            **facts.names(),
+        )
 
-    def _clean_page(self, page: dict[str, Any]) -> None:
-        tools: list[Any] = page["tools"]
-        if len(tools) > self._max_tools:
-            # What nobody will be shown is not judged either, here or by the SDK, which does it all at once.
-            del tools[self._max_tools :]
-            self.cut_short = True
-        page["tools"] = tools = [tool for tool in tools if self._is_of_a_size(tool)]
-        for tool in tools:
-            if isinstance(tool, dict):
-                schema = tool.pop("outputSchema", None)
-                name = tool.get("name")
-                if isinstance(schema, dict) and isinstance(name, str):
-                    self.output_schemas[name] = schema
-        if self._valid(page) or not self._valid({**page, "tools": []}):
-            # Whole, or broken beyond its tools: then the SDK's verdict stands.
-            return
-        kept: list[Any] = []
-        for tool in tools:
-            if self._valid({**page, "tools": [tool]}):
-                kept.append(tool)
-            else:
-                self._set_aside(tool)
-        page["tools"] = kept
+    def entries(self) -> EntryListing:
+        """Return what was read of any other listing."""
+        return EntryListing(
+            entries=tuple(self._entries.values()),
+            truncated=self._truncated,
+            set_aside=tuple(self._set_aside),
+            ttl_ms=self._ttl_ms,
+            cache_scope="public" if self._is_public else "private",
+            **self._session.facts.as_keywords(),
+        )
 
-    def _is_of_a_size(self, tool: Any) -> bool:
+    @property
+    def _announced(self) -> bool:
+        return self._session.facts.capabilities.get(self._capability) is not None
+
+    @property
+    def _is_public(self) -> bool:
+        return self._pages > 0 and self._public and self._session.facts.is_modern
+
+    async def _take(self, page: dict[str, Any]) -> str | None:
+        """Add a page and return the cursor of the next one."""
+        require_complete(page)
+        entries, cursor = page.get(self._member), page.get("nextCursor")
+        if not isinstance(entries, list) or not (cursor is None or isinstance(cursor, str)):
+            raise InvalidResult
+        self._pages += 1
+        if len(entries) > self._target.max_tools:
+            # What nobody will be shown is not judged either.
+            del entries[self._target.max_tools :]
+            self._truncated = True
+        if self._session.facts.is_modern:
+            self._note_caching(page.get("ttlMs"), page.get("cacheScope"))
+        if len(entries) > _AT_ONCE:
+            await asyncio.to_thread(self._add, entries)
+        else:
+            self._add(entries)
+        if cursor is not None and len(cursor) > _LONGEST_CURSOR:
+            self._truncated = True
+            return None
+        return cursor or None
+
+    def _note_caching(self, ttl_ms: Any, scope: Any) -> None:
+        """The shortest time and the narrowest circle of all pages count (MCP 2026-07-28, caching)."""
+        if scope != "public":
+            self._public = False
+        if isinstance(ttl_ms, int | float) and not isinstance(ttl_ms, bool) and ttl_ms == ttl_ms:
+            ttl = int(min(max(ttl_ms, 0), 2**53))
+            self._ttl_ms = ttl if self._ttl_ms is None else min(self._ttl_ms, ttl)
+
+    def _add(self, entries: list[Any]) -> None:
+        modern = self._session.facts.is_modern
+        for entry in entries:
+            key = self._key_of(entry, modern=modern)
+            if key is None:
+                name = entry.get("name") if isinstance(entry, dict) else None
+                self._set_aside.append(printable(name, _SHOWN_NAME) or "(without a name)")
+            elif key not in self._entries:
+                if len(self._entries) >= self._target.max_tools:
+                    self._truncated = True
+                    return
+                self._entries[key] = storable(entry)
+
+    def _key_of(self, entry: Any, *, modern: bool) -> str | None:
+        """Return what an entry is known by, ``None`` where it cannot be used."""
+        key = entry.get(self._key) if isinstance(entry, dict) else None
+        if not isinstance(key, str) or not 0 < len(key) <= self._longest_key or not key.isprintable():
+            return None
         # Everything that is later shown, stored and handed to a model; not in ASCII, where a character may take six.
-        if len(json.dumps(tool, ensure_ascii=False)) <= self._max_tool_bytes:
-            return True
-        self._set_aside(tool)
-        return False
-
-    def _set_aside(self, tool: Any) -> None:
-        name = tool.get("name") if isinstance(tool, dict) else None
-        self.set_aside.append(printable(name, _SHOWN_NAME) or "(without a name)")
-
-    def _valid(self, page: dict[str, Any]) -> bool:
+        text = json.dumps(entry, ensure_ascii=False)
+        if len(text) > self._target.max_tool_bytes:
+            return None
         try:
-            wire_methods.parse_server_result("tools/list", self.version, _without_negative_ttl(page))
-        except ValidationError:
-            return False
-        except (KeyError, ValueError):
-            # No table for this version: leave the judgement to the SDK.
-            return True
-        return True
+            validated(self._model, entry)
+        except InvalidResult:
+            return None
+        if self._model is Tool and modern and '"x-mcp-header"' in text and not _headers_are_valid(entry["inputSchema"]):
+            return None
+        return key
 
 
-def _without_negative_ttl(page: dict[str, Any]) -> dict[str, Any]:
-    # The SDK raises a negative ttlMs to zero after us and before it validates.
-    ttl = page.get("ttlMs")
-    if isinstance(ttl, int | float) and not isinstance(ttl, bool) and ttl < 0:
-        return {**page, "ttlMs": 0}
-    return page
+def _headers_are_valid(schema: Any) -> bool:
+    """Clients MUST drop tools whose ``x-mcp-header`` annotations are invalid (MCP 2026-07-28, custom headers)."""
+    from mcp.shared.inbound import find_invalid_x_mcp_header
+
+    find: Callable[[Any], str | None] = find_invalid_x_mcp_header
+    return find(schema) is None
 
 
-class _FilteredStream:
-    """The SDK's read stream with a filter in front; ``last_context`` and the rest are the inner stream's."""
-
-    def __init__(self, inner: Any, listings: ListingFilter) -> None:
-        self._inner = inner
-        self._listings = listings
-
-    async def receive(self) -> SessionMessage | Exception:
-        return await self._listings.clean(await self._inner.receive())
-
-    async def aclose(self) -> None:
-        await self._inner.aclose()
-
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> SessionMessage | Exception:
-        return await self._listings.clean(await self._inner.__anext__())
-
-    async def __aenter__(self) -> Self:
-        await self._inner.__aenter__()
-        return self
-
-    async def __aexit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> bool | None:
-        result: bool | None = await self._inner.__aexit__(exc_type, exc, traceback)
-        return result
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._inner, name)
+def _description(entry: dict[str, Any]) -> ToolDescription:
+    annotations = entry.get("annotations") or {}
+    title = annotations.get("title")
+    return ToolDescription(
+        name=entry["name"],
+        title=entry.get("title") or (title if isinstance(title, str) else ""),
+        description=entry.get("description") or "",
+        input_schema=entry["inputSchema"],
+        annotations=annotations,
+        output_schema=entry.get("outputSchema"),
+    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import atexit
 import concurrent.futures
+import logging
 import os
 import threading
 from collections.abc import Awaitable, Callable, Coroutine
@@ -16,6 +17,8 @@ import httpx2
 from mcp_oauth.exceptions import DeadlineExceeded, ServerUnreachable
 from mcp_oauth.net.policy import NetworkPolicy
 from mcp_oauth.net.transport import guarded_transport
+
+logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -51,9 +54,15 @@ class _LoopThread:
     def stop(self) -> None:
         if self.pid == os.getpid() and self.thread.is_alive():
             self.loop.call_soon_threadsafe(self.loop.stop)
-            self.thread.join(_STOP_SECONDS)
+            self.thread.join(_STOP_SECONDS * 1.5)
 
     async def _wind_down(self) -> None:
+        for goodbye in _goodbyes:
+            try:
+                async with asyncio.timeout(_STOP_SECONDS / 2):
+                    await goodbye()
+            except Exception:  # whoever says goodbye, the process ends
+                logger.debug("a farewell failed", exc_info=True)
         tasks = asyncio.all_tasks() - {asyncio.current_task()}
         for task in tasks:
             task.cancel()
@@ -76,6 +85,8 @@ class _State:
 
 
 _state = _State()
+# What is done on a loop before it stops; registered once, at import.
+_goodbyes: list[Callable[[], Coroutine[Any, Any, None]]] = []
 # Collecting an inherited loop would close descriptors it shares with the parent's, so a child keeps them all.
 _inherited: list[_State] = []
 
@@ -94,6 +105,11 @@ if hasattr(os, "register_at_fork"):
 def _stop_at_exit() -> None:
     if _state.worker is not None:
         _state.worker.stop()
+
+
+def before_stopping(goodbye: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Have something done on the loop, for a second at most, before it stops."""
+    _goodbyes.append(goodbye)
 
 
 def _worker() -> _LoopThread:
@@ -164,6 +180,14 @@ async def arun(
         future.cancel()
         raise
     return await future
+
+
+def soon(factory: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Have something done on the loop thread without waiting for it; nothing where no loop runs yet."""
+    with _state.lock:
+        worker = _state.worker
+    if worker is not None and worker.usable():
+        asyncio.run_coroutine_threadsafe(factory(), worker.loop)
 
 
 def shared_transport(policy: NetworkPolicy) -> httpx2.AsyncBaseTransport:

@@ -33,6 +33,9 @@ class Target:
     session_key: tuple[str, ...] | None = None
     session_idle_seconds: float = 60.0
     max_sessions: int = 500
+    # How long an exchange may wait for a person's answer, and how many may in one process.
+    held_call_seconds: float = 600.0
+    max_held_calls: int = 50
     max_pages: int = 50
     max_tools: int = 2000
     max_tool_bytes: int = 64 * 1024

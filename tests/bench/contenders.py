@@ -18,7 +18,7 @@ from mcp_oauth.models import McpServer
 from mcp_oauth.net.policy import NetworkPolicy
 from mcp_oauth.net.transport import guarded_transport
 from mcp_oauth.services.workspaces import Person
-from mcp_oauth.sessions import exchange
+from mcp_oauth.sessions import channel
 from tests.bench.server import TOKEN
 
 TOOL = "add"
@@ -40,16 +40,16 @@ def record_call(server: McpServer, user: Person) -> Recorded:
     """Run the tool once and keep the request that did it."""
     seen: list[Recorded] = []
     name = "shared_transport"
-    original = getattr(exchange, name)
+    original = getattr(channel, name)
 
     def watched(policy: NetworkPolicy) -> httpx2.AsyncBaseTransport:
         return _Watched(original(policy), seen)
 
-    setattr(exchange, name, watched)
+    setattr(channel, name, watched)
     try:
         _right(call_tool(server, user, TOOL, ARGUMENTS).structured_content)
     finally:
-        setattr(exchange, name, original)
+        setattr(channel, name, original)
     [only] = seen
     return only
 

@@ -18,7 +18,7 @@ from mcp_oauth.models import McpServer
 from mcp_oauth.oauth.options import OAuthOptions
 from mcp_oauth.services.catalog import _tools
 from mcp_oauth.services.servers import options_of
-from mcp_oauth.sessions.exchange import Negotiation
+from mcp_oauth.sessions.negotiation import known
 from mcp_oauth.sessions.results import ToolDescription, ToolResult, storable
 from mcp_oauth.sessions.target import Target
 from mcp_oauth.views.tools import tool_view
@@ -99,15 +99,15 @@ def test_any_stored_columns_of_a_server_are_read_or_one_typed_error() -> None:
         assert_only_text_is_added(shown_steps(storable(server.probe_evidence())))
         ServerForm(server=server)
         try:
-            known = options_of(server)
+            options = options_of(server)
         except McpOAuthError as error:
             assert_bounded(error)
             reached["options refused"] += 1
         else:
-            assert isinstance(known, OAuthOptions)
+            assert isinstance(options, OAuthOptions)
             reached["options read"] += 1
-        opening = Negotiation.known(Target(server.url, protocol_version=MODERN, discover_result=server.discover_result))
-        reached["pinned" if opening.prior is not None else "negotiated anew"] += 1
+        target = Target(server.url, protocol_version=MODERN, discover_result=server.discover_result)
+        reached["pinned" if known(target) is not None else "negotiated anew"] += 1
 
     check()
     reached.insist_on("options refused", "options read", "pinned", "negotiated anew")

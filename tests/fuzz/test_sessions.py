@@ -238,6 +238,12 @@ def conversations(draw: st.DrawFn) -> tuple[str, str, dict[str, bytes]]:
     return operation, draw(st.sampled_from(["cold", "warm", "legacy"])), {damaged: draw(replies(damaged))}
 
 
+def listing_with_a_broken_tool() -> bytes:
+    """Return the answer that leads to what mutations hit too seldom."""
+    result = {**LISTED, "tools": [TOOL, {**TOOL, "name": "broken", "inputSchema": "text"}], "nextCursor": None}
+    return http_answer(200, json.dumps({"jsonrpc": "2.0", "id": "the-id", "result": result}).encode())
+
+
 @pytest.mark.requirement("T30", "T31", "T32", "T33", "T37")
 def test_any_answer_of_an_mcp_server_is_a_result_fit_for_us_or_one_signal() -> None:
     reached = Reached()
@@ -246,6 +252,7 @@ def test_any_answer_of_an_mcp_server_is_a_result_fit_for_us_or_one_signal() -> N
     with running_peer(answering(script)) as peer:
 
         @thorough
+        @example(("list", "warm", {"tools/list": listing_with_a_broken_tool()}))
         @given(conversations())
         def check(conversation: tuple[str, str, dict[str, bytes]]) -> None:
             operation, known, answers = conversation

@@ -97,7 +97,9 @@ def listed(target: Target) -> ToolListing:
 
 
 def called(target: Target, *, timeout: float = 10, **arguments: Any) -> ToolResult:
-    return loop.run(lambda: client.call_tool(target, "look", arguments, timeout=timeout), timeout=20)
+    result = loop.run(lambda: client.call_tool(target, "look", arguments, timeout=timeout), timeout=20)
+    assert isinstance(result, ToolResult)
+    return result
 
 
 # Listings
@@ -286,16 +288,9 @@ def test_a_call_that_may_have_run_is_never_sent_twice(answer: bytes) -> None:
     assert methods(peer) == ["tools/call"]
 
 
-def test_a_server_that_asks_for_input_gets_a_refusal_that_explains() -> None:
-    ask = {
-        "resultType": "input_required",
-        "inputRequests": {
-            "q": {
-                "method": "elicitation/create",
-                "params": {"message": "Who?", "requestedSchema": {"type": "object", "properties": {}}},
-            }
-        },
-    }
+@pytest.mark.parametrize("method", ["sampling/createMessage", "roots/list"])
+def test_a_server_that_asks_for_what_no_person_answers_gets_a_refusal_that_explains(method: str) -> None:
+    ask = {"resultType": "input_required", "inputRequests": {"q": {"method": method, "params": {}}}}
     script: Script = {"tools/call": lambda params: ask}
     with running_peer(speaking(script)) as peer, pytest.raises(ServerRefused, match="asks for input"):
         called(warm(peer))

@@ -37,7 +37,9 @@ def connected(target: Target) -> ConnectionFacts:
 
 
 def called(target: Target, name: str = "add", **arguments: Any) -> ToolResult:
-    return loop.run(lambda: client.call_tool(target, name, arguments, timeout=10), timeout=20)
+    result = loop.run(lambda: client.call_tool(target, name, arguments, timeout=10), timeout=20)
+    assert isinstance(result, ToolResult)
+    return result
 
 
 def taught(target: Target, facts: ToolListing) -> Target:

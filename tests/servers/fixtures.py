@@ -9,7 +9,7 @@ from typing import ParamSpec, TypeVar
 import pytest
 from starlette.types import ASGIApp
 
-from tests.servers import authorization, hostile, mcp, odd, providers, serving
+from tests.servers import authorization, conversing, hostile, mcp, odd, providers, serving
 from tests.servers.person import Person
 
 P = ParamSpec("P")
@@ -92,3 +92,11 @@ def person(peer_stack: ExitStack) -> Callable[..., Person]:
         return peer_stack.enter_context(Person(name, password))
 
     return enter
+
+
+@pytest.fixture
+def conversation(peer_stack: ExitStack) -> conversing.Conversation:
+    """Return tools that ask, wait and differ, for any server: ``open_mcp_server(tools=conversation.register)``."""
+    talk = conversing.Conversation()
+    peer_stack.callback(talk.end)
+    return talk

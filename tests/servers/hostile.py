@@ -1070,11 +1070,9 @@ def _reply_with(name: str, sentence: str, change: Callable[[dict[str, Any]], Any
         return http_answer(200, json.dumps(change(good)).encode())
 
 
-_reply_with(
-    "wrong_id", "Answers another request than the one it was sent.", lambda good: {**good, "id": 987654}, slow=True
-)
+_reply_with("wrong_id", "Answers another request than the one it was sent.", lambda good: {**good, "id": 987654})
 _reply_with("odd_id", "Answers with an id that is a list.", lambda good: {**good, "id": [1, {}]})
-_reply_with("huge_id", "Answers with an id of 400 digits.", lambda good: {**good, "id": 10**400}, slow=True)
+_reply_with("huge_id", "Answers with an id of 400 digits.", lambda good: {**good, "id": 10**400})
 _reply_with("both", "Sends a result and an error at once.", lambda good: {**good, "error": {"code": 1, "message": "x"}})
 _reply_with("neither", "Sends neither a result nor an error.", lambda good: {"jsonrpc": "2.0", "id": good["id"]})
 _reply_with(
@@ -1084,7 +1082,6 @@ _reply_with(
     "request_instead",
     "Asks something itself instead of answering.",
     lambda good: {**_bare(good), **_SAMPLING},
-    slow=True,
 )
 _reply_with("batch", "Sends its answer in a batch of a hundred.", lambda good: [good] * 100)
 
@@ -1150,7 +1147,7 @@ def _retry_at_once(identifier: Any) -> Iterable[bytes]:
     return [b"id: 1\nretry: 0\ndata:\n\n"]
 
 
-@_streaming("retry_never", "Ends its stream and asks to be polled in 10^400 milliseconds.", slow=True)
+@_streaming("retry_never", "Ends its stream and asks to be polled in 10^400 milliseconds.")
 def _retry_never(identifier: Any) -> Iterable[bytes]:
     return [b"id: 1\nretry: 1" + b"0" * 400 + b"\ndata:\n\n"]
 

@@ -154,7 +154,7 @@ def test_a_call_that_crashes_reports_no_token(
     browser, server, workspace = connected_server(protected_mcp_server(as_options=CLIENT))
     connect(browser, server, person("ada"))
     grant = McpServerOAuth.objects.get()
-    monkeypatch.setattr(sessions, "_perform", crash)
+    monkeypatch.setattr(sessions, "_operation", crash)
 
     report = report_of(lambda: browser.post(f"/workspaces/{workspace.slug}/mcp/{server.pk}/run/?tool=whoami"))
 

@@ -1,0 +1,298 @@
+"""One JSON-RPC request to an MCP server and its response, over Streamable HTTP (MCP 2025-03-26 and later).
+
+The answer is a JSON document or a stream of events; on a stream, whatever comes before the response is handed to a
+listener. Nothing of ours is sent twice here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Mapping
+from contextlib import aclosing, asynccontextmanager
+from typing import Any, Final, Protocol
+
+import httpx2
+from mcp_types import METHOD_NOT_FOUND
+
+from mcp_oauth.exceptions import ServerUnreachable
+from mcp_oauth.net.transport import NetworkFault
+from mcp_oauth.sessions.channel import Channel, parse_json
+from mcp_oauth.sessions.signals import ScopeChallenged, Unauthorized
+
+# A legacy server may ask to be polled for ever (`retry: 0`); an answer that needs more than this is lost.
+_MAX_RESUMPTIONS: Final = 3
+# How long a server may ask us to wait before we come back (one that asks for longer is not waited for), and what we do
+# where it says nothing (HTML, "Server-sent events": a few seconds).
+_LONGEST_RETRY_MS: Final = 10_000
+_USUAL_RETRY_MS: Final = 1000
+# Messages of the server's own to one exchange that get an answer; a question is one of them.
+_MAX_SERVER_REQUESTS: Final = 20
+# Telling a server that we have given up is a courtesy and must not delay anybody.
+_FAREWELL_SECONDS: Final = 1.0
+
+
+class RpcError(Exception):
+    """The server answered with a JSON-RPC error; ``message`` and ``data`` are its words and untrusted."""
+
+    def __init__(self, code: int, message: str, data: Any, *, status: int) -> None:
+        super().__init__(f"JSON-RPC error {code}")
+        self.code = code
+        self.message = message
+        self.data = data
+        self.status = status
+
+
+class NotMcp(Exception):
+    """What came is no MCP message: an HTTP error without one, another kind of document, an answer to something else."""
+
+    def __init__(self, status: int, media_type: str) -> None:
+        super().__init__(f"HTTP {status}")
+        self.status = status
+        self.media_type = media_type
+
+
+class BrokenOff(Exception):
+    """The stream ended before the response came, and could not be resumed."""
+
+
+class Listener(Protocol):
+    """Who hears what a server says before it responds. Everything is untrusted."""
+
+    def notified(self, method: str, params: dict[str, Any]) -> None:
+        """Take note of a notification."""
+
+    async def asked(self, key: str, method: str, params: dict[str, Any]) -> dict[str, Any] | None:
+        """Return the result of a request of the server's, or ``None`` where this application does no such thing."""
+
+
+class Deaf:
+    """A listener that takes note of nothing and answers nothing."""
+
+    def notified(self, method: str, params: dict[str, Any]) -> None:
+        """Ignore it."""
+
+    async def asked(self, key: str, method: str, params: dict[str, Any]) -> dict[str, Any] | None:
+        """Decline."""
+        return None
+
+
+async def request(
+    channel: Channel,
+    message: dict[str, Any],
+    headers: Mapping[str, str],
+    *,
+    reply_headers: Mapping[str, str],
+    listener: Listener | None = None,
+    tell_when_cancelled: bool = False,
+) -> tuple[dict[str, Any], httpx2.Headers]:
+    """Send a request and return its result with the HTTP headers it came under.
+
+    ``reply_headers`` go with what we send besides: answers to the server's own requests, and resumptions. With
+    ``tell_when_cancelled`` a server is told that nobody waits any more (before 2026-07-28, where closing the connection
+    does not say it).
+
+    Raises:
+        RpcError, NotMcp, BrokenOff: The server's fault.
+        NetworkFault, Unauthorized, ScopeChallenged: See `Channel.send`.
+    """
+    exchange = _Exchange(channel, message["id"], reply_headers, listener or Deaf())
+    try:
+        async with exchange.answering(), channel.send("POST", headers, encoded(message)) as response:
+            return await exchange.outcome(response), response.headers
+    except asyncio.CancelledError:
+        if tell_when_cancelled:
+            cancelled = {"requestId": message["id"], "reason": "nobody waits for it any more"}
+            farewell(channel, "notifications/cancelled", cancelled, reply_headers)
+        raise
+
+
+async def notify(channel: Channel, method: str, params: dict[str, Any], headers: Mapping[str, str]) -> None:
+    """Send a notification; what the server makes of it is not waited for.
+
+    Raises:
+        NetworkFault, Unauthorized, ScopeChallenged: See `Channel.send`.
+    """
+    message = {"jsonrpc": "2.0", "method": method, "params": params}
+    async with channel.send("POST", headers, encoded(message)):
+        pass
+
+
+def farewell(channel: Channel, method: str, params: dict[str, Any], headers: Mapping[str, str]) -> None:
+    """Send a notification in a task of its own, for a little while, whatever becomes of it."""
+
+    async def say() -> None:
+        try:
+            async with asyncio.timeout(_FAREWELL_SECONDS):
+                # Another channel: this one's budgets may be spent, which is why we leave.
+                await notify(Channel(channel.target), method, params, headers)
+        except (TimeoutError, NetworkFault, Unauthorized, ScopeChallenged):
+            pass  # it was a courtesy
+
+    in_background(say())
+
+
+_tasks: set[asyncio.Task[None]] = set()
+
+
+def in_background(work: Any) -> None:
+    """Run a coroutine that bounds itself; the loop alone would let it be collected."""
+    task: asyncio.Task[None] = asyncio.get_running_loop().create_task(work)
+    _tasks.add(task)
+    task.add_done_callback(_tasks.discard)
+
+
+def encoded(message: dict[str, Any]) -> bytes:
+    """Return a message as it travels.
+
+    Raises:
+        UnicodeEncodeError: half a surrogate pair cannot travel.
+    """
+    return json.dumps(message, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+
+
+class _Exchange:
+    """What belongs to one request: its number, who listens, and the answers under way to the server's questions."""
+
+    def __init__(self, channel: Channel, number: int, headers: Mapping[str, str], listener: Listener) -> None:
+        self._channel = channel
+        self._number = number
+        self._headers = headers
+        self._listener = listener
+        self._replies: set[asyncio.Task[None]] = set()
+        self._asked = 0
+        self._last_event = ""
+        self._retry_ms = _USUAL_RETRY_MS
+
+    @asynccontextmanager
+    async def answering(self) -> AsyncIterator[None]:
+        """Let no answer to a question outlive the exchange."""
+        try:
+            yield
+        finally:
+            for reply in self._replies:
+                reply.cancel()
+
+    async def outcome(self, response: httpx2.Response) -> dict[str, Any]:
+        """Return the result an answer holds."""
+        channel = self._channel
+        status, media_type = channel.status, channel.media_type
+        if 200 <= status < 300 and media_type == "text/event-stream":
+            return await self._streamed(response)
+        if media_type != "application/json" or 300 <= status < 400:
+            raise NotMcp(status, media_type)
+        try:
+            document = parse_json(await channel.read(response))
+        except ValueError:
+            raise NotMcp(status, media_type) from None
+        # A batch was allowed for one revision (MCP 2025-03-26).
+        for message in document if isinstance(document, list) else (document,):
+            if (result := self._taken(message, status)) is not None and status < 400:
+                return result
+        raise NotMcp(status, media_type)
+
+    async def _streamed(self, response: httpx2.Response) -> dict[str, Any]:
+        """Return the result from a stream, resuming it where the server made that possible."""
+        found = await self._listen(response)
+        for _ in range(_MAX_RESUMPTIONS):
+            if found is not None or not self._last_event or self._retry_ms > _LONGEST_RETRY_MS:
+                break
+            await asyncio.sleep(self._retry_ms / 1000)
+            headers = {**self._headers, "accept": "text/event-stream", "last-event-id": self._last_event}
+            async with self._channel.send("GET", headers) as resumed:
+                if self._channel.status != 200 or self._channel.media_type != "text/event-stream":
+                    raise BrokenOff
+                found = await self._listen(resumed)
+        if found is None:
+            raise BrokenOff
+        return found
+
+    async def _listen(self, response: httpx2.Response) -> dict[str, Any] | None:
+        """Read a stream up to the response; ``None`` where it ends before."""
+        resumable = False
+        try:
+            async with aclosing(self._channel.events(response)) as events:
+                async for event in events:
+                    if event.id:
+                        self._last_event, resumable = event.id, True
+                    if event.retry is not None:
+                        self._retry_ms = max(event.retry, 0)
+                    if event.event != "message" or not event.data:
+                        continue
+                    try:
+                        message = parse_json(event.data)
+                    except ValueError:
+                        raise NotMcp(self._channel.status, self._channel.media_type) from None
+                    if (result := self._taken(message, 200)) is not None:
+                        return result
+        except httpx2.SSEError:
+            raise BrokenOff from None
+        except NetworkFault as fault:
+            # A connection that breaks is what resuming is for; an answer that is too large stays so.
+            if not resumable or type(fault.error) is not ServerUnreachable:
+                raise
+        return None
+
+    def _taken(self, message: Any, status: int) -> dict[str, Any] | None:
+        """Return the result where a message is our response; hand on what else it is.
+
+        Raises:
+            RpcError: it is our response and an error.
+            NotMcp: it is a response whose result is no object.
+        """
+        if not isinstance(message, dict) or message.get("jsonrpc") != "2.0":
+            return None
+        method = message.get("method")
+        if isinstance(method, str):
+            self._hear(method, message)
+            return None
+        number = message.get("id")
+        error = message.get("error")
+        if isinstance(error, dict):
+            # A request that was refused before it was read is answered without its number (JSON-RPC 2.0 §5).
+            if (number is None or status >= 400 or self._is_ours(number)) and _is_code(error.get("code")):
+                words = error.get("message")
+                raise RpcError(error["code"], words if isinstance(words, str) else "", error.get("data"), status=status)
+            return None
+        if not self._is_ours(number) or "result" not in message:
+            return None
+        result = message["result"]
+        if not isinstance(result, dict):
+            raise NotMcp(self._channel.status, self._channel.media_type)
+        return result
+
+    def _is_ours(self, number: Any) -> bool:
+        # Some servers give a number back as text.
+        return not isinstance(number, bool) and (number == self._number or number == str(self._number))
+
+    def _hear(self, method: str, message: dict[str, Any]) -> None:
+        params = message.get("params")
+        params = params if isinstance(params, dict) else {}
+        key = message.get("id")
+        if isinstance(key, bool) or not isinstance(key, int | str):
+            self._listener.notified(method, params)
+            return
+        self._asked += 1
+        if self._asked <= _MAX_SERVER_REQUESTS:
+            reply = asyncio.get_running_loop().create_task(self._reply(key, method, params))
+            self._replies.add(reply)
+            reply.add_done_callback(self._replies.discard)
+
+    async def _reply(self, key: int | str, method: str, params: dict[str, Any]) -> None:
+        result = {} if method == "ping" else await self._listener.asked(str(key), method, params)
+        message: dict[str, Any] = {"jsonrpc": "2.0", "id": key}
+        if result is None:
+            message["error"] = {"code": METHOD_NOT_FOUND, "message": "Method not found"}
+        else:
+            message["result"] = result
+        try:
+            async with asyncio.timeout(self._channel.target.policy.mcp_seconds):
+                # A channel of its own: this one's notes are of the request that is being answered.
+                async with Channel(self._channel.target).send("POST", self._headers, encoded(message)):
+                    pass
+        except (TimeoutError, NetworkFault, Unauthorized, ScopeChallenged):
+            pass  # the server then never responds, and the exchange ends as that
+
+
+def _is_code(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
