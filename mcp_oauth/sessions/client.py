@@ -242,6 +242,12 @@ class _Call:
         self._schema: Any = next((tool.input_schema for tool in target.tools or () if tool.name == name), None)
 
     async def __call__(self, session: Session, conversation: Conversation) -> ToolResult | InputWanted:
+        if session.facts.is_modern:
+            return await self._run(session, conversation)
+        async with kept_sessions().listening(self._target, session.facts, conversation):
+            return await self._run(session, conversation)
+
+    async def _run(self, session: Session, conversation: Conversation) -> ToolResult | InputWanted:
         params = self._params(session.facts)
         pause = _FIRST_RETURN_SECONDS
         relisted = False

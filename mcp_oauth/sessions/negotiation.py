@@ -63,6 +63,8 @@ class Facts:
     discover_result: dict[str, Any] | None = None
     info: dict[str, Any] = field(default_factory=dict)
     session_id: str = ""
+    # Whether the server speaks outside of requests as well; None until it was asked.
+    has_stream: bool | None = None
     numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1), repr=False)
 
     @property
@@ -105,7 +107,7 @@ class Session:
         """
         number = next(self.facts.numbers)
         modern = self.facts.is_modern
-        own = _modern_headers(self.facts.version, method, params) if modern else _session_headers(self.facts)
+        own = _modern_headers(self.facts.version, method, params) if modern else session_headers(self.facts)
         meta = _meta(self.channel.target, self.facts.version) if modern else _trace()
         if progress:
             meta["progressToken"] = number
@@ -192,7 +194,7 @@ async def handshake(channel: Channel) -> Facts:
     if len(session_id) > _LONGEST_SESSION_ID or not session_id.isascii() or not session_id.isprintable():
         raise InvalidResult
     facts.session_id = session_id
-    await rpc.notify(channel, "notifications/initialized", {}, _session_headers(facts))
+    await rpc.notify(channel, "notifications/initialized", {}, session_headers(facts))
     return facts
 
 
@@ -201,7 +203,7 @@ async def end_session(channel: Channel, facts: Facts) -> None:
     if not facts.session_id:
         return
     try:
-        async with asyncio.timeout(_FAREWELL_SECONDS), channel.send("DELETE", _session_headers(facts)):
+        async with asyncio.timeout(_FAREWELL_SECONDS), channel.send("DELETE", session_headers(facts)):
             pass
     except (TimeoutError, NetworkFault, Unauthorized, ScopeChallenged):
         pass  # it was a courtesy
@@ -297,7 +299,8 @@ def _trace() -> dict[str, Any]:
     return carrier
 
 
-def _session_headers(facts: Facts) -> dict[str, str]:
+def session_headers(facts: Facts) -> dict[str, str]:
+    """Return what names a session in a request (MCP 2025-11-25, transports)."""
     headers = {"mcp-protocol-version": facts.version}
     return {**headers, "mcp-session-id": facts.session_id} if facts.session_id else headers
 

@@ -118,6 +118,27 @@ async def notify(channel: Channel, method: str, params: dict[str, Any], headers:
         pass
 
 
+async def overhear(
+    channel: Channel, headers: Mapping[str, str], listener: Listener, opened: asyncio.Future[bool]
+) -> None:
+    """Listen to what a server says outside of any request, until it or the stream ends (MCP 2025-11-25, transports).
+
+    ``opened`` is told whether the server has such a stream at all. Nothing is raised: it is an extra.
+    """
+    exchange = _Exchange(channel, None, headers, listener)
+    try:
+        async with exchange.answering(), channel.send("GET", {**headers, "accept": "text/event-stream"}) as response:
+            has_stream = channel.status == 200 and channel.media_type == "text/event-stream"
+            opened.set_result(has_stream)
+            if has_stream:
+                await exchange.overheard(response)
+    except (NetworkFault, NotMcp, BrokenOff, RpcError, Unauthorized, ScopeChallenged):
+        pass  # the call itself meets the same and says it
+    finally:
+        if not opened.done():
+            opened.set_result(False)
+
+
 def farewell(channel: Channel, method: str, params: dict[str, Any], headers: Mapping[str, str]) -> None:
     """Send a notification in a task of its own, for a little while, whatever becomes of it."""
 
@@ -154,7 +175,7 @@ def encoded(message: dict[str, Any]) -> bytes:
 class _Exchange:
     """What belongs to one request: its number, who listens, and the answers under way to the server's questions."""
 
-    def __init__(self, channel: Channel, number: int, headers: Mapping[str, str], listener: Listener) -> None:
+    def __init__(self, channel: Channel, number: int | None, headers: Mapping[str, str], listener: Listener) -> None:
         self._channel = channel
         self._number = number
         self._headers = headers
@@ -190,6 +211,10 @@ class _Exchange:
             if (result := self._taken(message, status)) is not None and status < 400:
                 return result
         raise NotMcp(status, media_type)
+
+    async def overheard(self, response: httpx2.Response) -> None:
+        """Hand on everything a stream holds; a response to nothing we asked is none."""
+        await self._listen(response)
 
     async def _streamed(self, response: httpx2.Response) -> dict[str, Any]:
         """Return the result from a stream, resuming it where the server made that possible."""
@@ -250,7 +275,8 @@ class _Exchange:
         error = message.get("error")
         if isinstance(error, dict):
             # A request that was refused before it was read is answered without its number (JSON-RPC 2.0 §5).
-            if (number is None or status >= 400 or self._is_ours(number)) and _is_code(error.get("code")):
+            ours = self._number is not None and (number is None or status >= 400 or self._is_ours(number))
+            if ours and _is_code(error.get("code")):
                 words = error.get("message")
                 raise RpcError(error["code"], words if isinstance(words, str) else "", error.get("data"), status=status)
             return None
@@ -263,7 +289,11 @@ class _Exchange:
 
     def _is_ours(self, number: Any) -> bool:
         # Some servers give a number back as text.
-        return not isinstance(number, bool) and (number == self._number or number == str(self._number))
+        return (
+            self._number is not None
+            and not isinstance(number, bool)
+            and (number == self._number or number == str(self._number))
+        )
 
     def _hear(self, method: str, message: dict[str, Any]) -> None:
         params = message.get("params")

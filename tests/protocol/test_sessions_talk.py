@@ -237,6 +237,70 @@ def test_without_a_name_to_come_back_by_an_older_servers_question_is_cancelled(
     assert [heard.action for heard in conversation.heard] == ["cancel"]
 
 
+def test_an_older_server_that_asks_outside_of_the_request_is_heard_there(
+    open_mcp_server: Start, conversation: Conversation
+) -> None:
+    server = open_mcp_server("legacy", tools=conversation.register)
+    target = known_as(server, session_key=KEY)
+
+    # The SDK's server samples on the standing stream, so the tool learns there that nobody does.
+    for tool in ("ask_model", "ask_roots"):
+        with pytest.raises(ServerRefused, match="Method not found"):
+            call(target, tool, call_id=tool)
+
+    assert [request.method for request in server.requests].count("GET") == 1
+    assert conversation.ran == {}
+    client.end_sessions(lambda key: key == KEY)
+
+
+def test_a_question_on_the_standing_stream_belongs_to_the_call_that_runs() -> None:
+    replied = threading.Event()
+    asked = threading.Event()
+    head = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n"
+    hello = {"protocolVersion": LEGACY, "capabilities": {"tools": {}}, "serverInfo": {"name": "s", "version": "1"}}
+    ask = {
+        "jsonrpc": "2.0",
+        "id": "q1",
+        "method": "elicitation/create",
+        "params": {"message": "Who?", "requestedSchema": {"type": "object", "properties": {"who": {"type": "string"}}}},
+    }
+
+    def standing() -> Iterator[bytes]:
+        yield head
+        assert asked.wait(10)
+        yield b"data: " + json.dumps(ask).encode() + b"\n\n"
+        assert replied.wait(10)
+
+    def running(number: int) -> Iterator[bytes]:
+        asked.set()
+        yield head
+        assert replied.wait(10)
+        yield b"data: " + json.dumps({"jsonrpc": "2.0", "id": number, "result": DONE}).encode() + b"\n\n"
+
+    def choose(received: Received) -> Any:
+        if received.method == "GET":
+            return standing()
+        message = json.loads(received.body or b"{}")
+        if message.get("method") == "initialize":
+            body = json.dumps({"jsonrpc": "2.0", "id": message["id"], "result": hello}).encode()
+            return http_answer(200, body, headers={"mcp-session-id": "s1"})
+        if message.get("method") == "tools/call":
+            return running(message["id"])
+        if "result" in message:
+            replied.set()
+        return http_answer(202, b"", content_type="")
+
+    with running_peer(choose) as peer:
+        target = replace(warm(peer), protocol_version=LEGACY, discover_result=None, session_key=("standing",))
+        wanted = call(target, "look", call_id="c1")
+        assert [question.message for question in wanted.questions] == ["Who?"]
+        assert go_on("c1", q1=accepted(who="Ada")).text == "done"
+        answers = [json.loads(seen.body) for seen in peer.requests if b"accept" in seen.body]
+        client.end_sessions(lambda key: key == ("standing",))
+
+    assert answers == [{"jsonrpc": "2.0", "id": "q1", "result": {"action": "accept", "content": {"who": "Ada"}}}]
+
+
 @pytest.mark.parametrize("method", ["sampling/createMessage", "roots/list", "nobody/knows"])
 def test_what_no_person_answers_is_declined_and_the_call_goes_on(method: str) -> None:
     replied = threading.Event()

@@ -65,6 +65,8 @@ def test_whatever_is_imported_is_declared(folder: str, extras: tuple[str, ...]) 
     providers = packages_distributions()
 
     undeclared = {
-        name for name in foreign if not {package.lower().replace("_", "-") for package in providers.get(name, [name])} & declared(*extras)
+        name
+        for name in foreign
+        if not {package.lower().replace("_", "-") for package in providers.get(name, [name])} & declared(*extras)
     }
     assert not undeclared
