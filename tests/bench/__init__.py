@@ -1,1 +1,1 @@
-"""Measures what custody and the guard cost, as ratios within one run: ``make bench``."""
+"""Measures what custody, record and guard cost a call, as ratios to the bare request within one run: ``make bench``."""

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any
+from urllib.request import urlopen
 
 import httpx2
+from django.contrib.auth.models import User
+from django.test import Client as Browser
 from mcp.client import Client
 from mcp.client.streamable_http import streamable_http_client
 
@@ -17,127 +22,171 @@ from mcp_oauth import acall_tool, call_tool
 from mcp_oauth.models import McpServer
 from mcp_oauth.net.policy import NetworkPolicy
 from mcp_oauth.net.transport import guarded_transport
-from mcp_oauth.services.workspaces import Person
-from mcp_oauth.sessions import channel
-from tests.bench.server import TOKEN
+from tests.bench.peers import TOKEN
+from tests.bench.timing import Once, from_tasks
 
 TOOL = "add"
 ARGUMENTS = {"a": 19, "b": 23}
+SUM = {"total": 42}
 
-Once = Callable[[], Awaitable[None]]
-AUTHORIZATION = {"Authorization": f"Bearer {TOKEN}"}
+_SESSION_ID = "mcp-session-id"
+_CSRF = "0123456789abcdef0123456789abcdef"
 
 
 @dataclass(frozen=True)
 class Recorded:
-    """The one request of a warm call, as this application sends it."""
+    """The request of a warm call, as this application sends it and its server received it."""
 
+    url: str
     headers: dict[str, str]
-    body: bytes
+    message: dict[str, Any]
 
 
-def record_call(server: McpServer, user: Person) -> Recorded:
-    """Run the tool once and keep the request that did it."""
-    seen: list[Recorded] = []
-    name = "shared_transport"
-    original = getattr(channel, name)
-
-    def watched(policy: NetworkPolicy) -> httpx2.AsyncBaseTransport:
-        return _Watched(original(policy), seen)
-
-    setattr(channel, name, watched)
-    try:
-        _right(call_tool(server, user, TOOL, ARGUMENTS).structured_content)
-    finally:
-        setattr(channel, name, original)
-    [only] = seen
-    return only
+Contender = Callable[[Recorded], AbstractAsyncContextManager[Once]]
 
 
-class _Watched(httpx2.AsyncBaseTransport):
-    def __init__(self, lender: httpx2.AsyncBaseTransport, seen: list[Recorded]) -> None:
-        self._lender = lender
-        self._seen = seen
+def record_call(server: McpServer, user: User) -> Recorded:
+    """Run the tool once and ask the server what it received."""
+    origin = server.url.rpartition("/")[0]
+    _get(f"{origin}/recorded")
+    call(server, user)
+    return Recorded(server.url, **_get(f"{origin}/recorded"))
 
-    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
-        """Keep what is sent."""
-        own = {"host", "content-length", "connection", "accept-encoding"}
-        headers = {name: value for name, value in request.headers.items() if name not in own}
-        self._seen.append(Recorded(headers, await request.aread()))
-        return await self._lender.handle_async_request(request)
+
+def requests_to(url: str) -> int:
+    """Return how many requests its server has counted at this address."""
+    origin, _, path = url.rpartition("/")
+    return int(_get(f"{origin}/counts").get(f"/{path}", 0))
+
+
+def _get(url: str) -> Any:
+    with urlopen(url) as answer:
+        return json.load(answer)
 
 
 @contextlib.asynccontextmanager
-async def raw_post(url: str, recorded: Recorded) -> AsyncIterator[Once]:
+async def raw_post(recorded: Recorded) -> AsyncIterator[Once]:
     """Send the same request over one plain ``httpx2`` client."""
-    async with httpx2.AsyncClient(trust_env=False) as client:
-        yield _posting(client, url, recorded)
+    async with httpx2.AsyncClient(trust_env=False, timeout=30) as client:
+        yield await _posting(client, recorded)
 
 
 @contextlib.asynccontextmanager
-async def guarded_post(url: str, recorded: Recorded) -> AsyncIterator[Once]:
+async def guarded_post(recorded: Recorded) -> AsyncIterator[Once]:
     """Send the same request through the guarded transport."""
     transport = guarded_transport(NetworkPolicy(allow_loopback=True))
-    async with httpx2.AsyncClient(transport=transport) as client:
-        yield _posting(client, url, recorded)
+    async with httpx2.AsyncClient(transport=transport, timeout=30) as client:
+        yield await _posting(client, recorded)
 
 
-def _posting(client: httpx2.AsyncClient, url: str, recorded: Recorded) -> Once:
+async def _posting(client: httpx2.AsyncClient, recorded: Recorded) -> Once:
+    headers, numbers = dict(recorded.headers), itertools.count(1000)
+    if _SESSION_ID in headers:
+        headers[_SESSION_ID] = await _session_of_its_own(client, recorded)
+
     async def once() -> None:
-        response = await client.post(url, headers=recorded.headers, content=recorded.body)
-        _right(_message(response)["result"]["structuredContent"])
+        # A number of its own: a server of the older kind tells the answers of a session apart by it.
+        body = json.dumps({**recorded.message, "id": next(numbers)}).encode()
+        response = await client.post(recorded.url, headers=headers, content=body)
+        expect_sum(_message(response)["result"]["structuredContent"])
 
     return once
 
 
+async def _session_of_its_own(client: httpx2.AsyncClient, recorded: Recorded) -> str:
+    headers = {name: value for name, value in recorded.headers.items() if name != _SESSION_ID}
+    version = headers.pop("mcp-protocol-version")
+    facts = {
+        "protocolVersion": version,
+        "capabilities": {},
+        "clientInfo": {"name": "bench", "version": "1"},
+    }
+    opening = {"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": facts}
+    session_id = (await client.post(recorded.url, headers=headers, json=opening)).headers[_SESSION_ID]
+    headers |= {_SESSION_ID: session_id, "mcp-protocol-version": version}
+    done = {"jsonrpc": "2.0", "method": "notifications/initialized"}
+    (await client.post(recorded.url, headers=headers, json=done)).raise_for_status()
+    return session_id
+
+
 @contextlib.asynccontextmanager
-async def sdk_as_documented(url: str, _recorded: Recorded) -> AsyncIterator[Once]:
+async def sdk_as_documented(recorded: Recorded) -> AsyncIterator[Once]:
     """Open a client for every call, as the SDK's documentation shows it."""
 
     async def once() -> None:
-        http = httpx2.AsyncClient(headers=AUTHORIZATION, timeout=30)
-        async with http, Client(streamable_http_client(url, http_client=http)) as client:
-            _right((await client.call_tool(TOOL, ARGUMENTS)).structured_content)
+        async with _sdk_client(recorded.url) as client:
+            expect_sum((await client.call_tool(TOOL, ARGUMENTS)).structured_content)
 
     yield once
 
 
 @contextlib.asynccontextmanager
-async def sdk_kept_open(url: str, _recorded: Recorded) -> AsyncIterator[Once]:
+async def sdk_kept_open(recorded: Recorded) -> AsyncIterator[Once]:
     """Keep one of the SDK's clients open for all calls."""
-    http = httpx2.AsyncClient(headers=AUTHORIZATION, timeout=30)
-    async with http, Client(streamable_http_client(url, http_client=http)) as client:
+    async with _sdk_client(recorded.url) as client:
         await client.list_tools()
 
         async def once() -> None:
-            _right((await client.call_tool(TOOL, ARGUMENTS)).structured_content)
+            expect_sum((await client.call_tool(TOOL, ARGUMENTS)).structured_content)
 
         yield once
 
 
-def asynchronous(server: McpServer, user: Person) -> Callable[[str, Recorded], Any]:
+@contextlib.asynccontextmanager
+async def _sdk_client(url: str) -> AsyncIterator[Client]:
+    http = httpx2.AsyncClient(headers={"Authorization": f"Bearer {TOKEN}sdk"}, timeout=30)
+    async with http, Client(streamable_http_client(url, http_client=http)) as client:
+        yield client
+
+
+def asynchronous(server: McpServer, user: User) -> Contender:
     """Return the contender that awaits ``acall_tool``."""
 
     @contextlib.asynccontextmanager
-    async def contender(_url: str, _recorded: Recorded) -> AsyncIterator[Once]:
+    async def contender(_recorded: Recorded) -> AsyncIterator[Once]:
         async def once() -> None:
-            _right((await acall_tool(server, user, TOOL, ARGUMENTS)).structured_content)
+            expect_sum((await acall_tool(server.pk, user, TOOL, ARGUMENTS)).structured_content)
 
         yield once
 
     return contender
 
 
-def synchronous_call(server: McpServer, user: Person) -> None:
-    """Run the tool as synchronous code does."""
-    _right(call_tool(server, user, TOOL, ARGUMENTS).structured_content)
+def json_api(origin: str, server: McpServer, user: User) -> Contender:
+    """Return the contender that asks the application's JSON API, signed in as a browser is."""
+    browser = Browser()
+    browser.force_login(user)
+    cookies = f"sessionid={browser.cookies['sessionid'].value}; csrftoken={_CSRF}"
+    address = f"{origin}/api/v1/servers/{server.pk}/tools/{TOOL}/call/"
+
+    @contextlib.asynccontextmanager
+    async def contender(_recorded: Recorded) -> AsyncIterator[Once]:
+        headers = {"Cookie": cookies, "X-CSRFToken": _CSRF}
+        async with httpx2.AsyncClient(trust_env=False, timeout=30, headers=headers) as client:
+
+            async def once() -> None:
+                response = await client.post(address, json={"arguments": ARGUMENTS})
+                expect_sum(response.raise_for_status().json()["result"]["structuredContent"])
+
+            yield once
+
+    return contender
 
 
-async def settle(once: Once, times: int) -> None:
-    """Warm a contender up."""
-    for _ in range(times):
-        await once()
-    await asyncio.sleep(0)
+def call(server: McpServer, user: User) -> None:
+    """Run the tool as synchronous code does that knows the server's key."""
+    expect_sum(call_tool(server.pk, user, TOOL, ARGUMENTS).structured_content)
+
+
+def raw_latencies(recorded: Recorded, calls: int) -> list[float]:
+    """Send the raw request so many times, one after the other; return each one's seconds."""
+
+    async def one_after_the_other() -> list[float]:
+        async with raw_post(recorded) as once:
+            await once()
+            return (await from_tasks(once, calls, 1)).latencies
+
+    return asyncio.run(one_after_the_other())
 
 
 def _message(response: httpx2.Response) -> Any:
@@ -147,6 +196,7 @@ def _message(response: httpx2.Response) -> Any:
     return json.loads(text)
 
 
-def _right(result: Any) -> None:
-    if result != {"total": 42}:
+def expect_sum(result: Any) -> None:
+    """Refuse to measure anything but the right answer."""
+    if result != SUM:
         raise RuntimeError(f"a wrong answer is no measurement: {result!r}")

@@ -1,0 +1,141 @@
+"""Compares the ways to run one tool: every contender in turn, round after round, against the same servers."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+from concurrent.futures import ThreadPoolExecutor
+
+from django.contrib.auth.models import User
+
+from mcp_oauth.models import McpServer
+from tests.bench import contenders
+from tests.bench.contenders import Contender
+from tests.bench.data import one_pair
+from tests.bench.effort import Effort
+from tests.bench.processes import gunicorn, worker
+from tests.bench.report import Findings, Goal, Table
+from tests.bench.stage import Stage
+from tests.bench.timing import Series, Turn, from_tasks, from_threads
+
+KINDS = {
+    "json": "a server of 2026-07-28 that answers in JSON",
+    "sse": "a server of 2026-07-28 that answers in events",
+    "legacy": "a server of 2025-11-25 with sessions",
+}
+RAW, GUARDED, DOCUMENTED, KEPT = "raw POST", "guarded POST", "SDK as documented", "SDK kept open"
+CALL, ACALL, API = "call_tool", "acall_tool", "JSON API, gunicorn"
+_COLUMNS = {
+    "p50 ms": "p50_ms",
+    "p95 ms": "p95_ms",
+    "calls/s": "per_second",
+    "p50 ÷ raw": "p50_over_raw",
+    "p95 ÷ raw": "p95_over_raw",
+    "rate ÷ raw": "rate_over_raw",
+    "requests": "requests_per_call",
+}
+
+Figures = dict[str, dict[str, float]]
+
+
+def measure(stage: Stage, effort: Effort) -> Findings:
+    """Run every contest in one process, beside one gunicorn, on one database."""
+    database = stage.databases.new("calls")
+    found: dict[tuple[str, int], Figures] = {}
+    with worker(database) as measuring, gunicorn(database) as origin:
+        for kind in KINDS:
+            for callers in effort.callers:
+                # With more callers one call each says little.
+                calls = max(effort.calls, callers * 3)
+                found[kind, callers] = measuring.ask(
+                    "calls:contest",
+                    kind=kind,
+                    url=stage.peers[kind],
+                    origin=origin,
+                    callers=callers,
+                    rounds=effort.rounds,
+                    calls=calls,
+                )
+    tables = [
+        Table(
+            f"{callers} caller{'s' if callers > 1 else ''} at once, {KINDS[kind]}",
+            ("", *_COLUMNS),
+            [(name, *(row[key] for key in _COLUMNS.values())) for name, row in figures.items()],
+        )
+        for (kind, callers), figures in found.items()
+    ]
+    return Findings(tables, _goals(found, effort))
+
+
+def _goals(found: dict[tuple[str, int], Figures], effort: Effort) -> list[Goal]:
+    one, many = effort.callers[:2]
+    warm = {kind: found[kind, one][CALL]["p50_over_raw"] for kind in KINDS}
+    guard = found["json", one][GUARDED]["p50_over_raw"]
+    return [
+        Goal("warm call_tool ÷ raw POST, p50, JSON", warm["json"], most=1.5),
+        Goal("warm call_tool ÷ raw POST, p50, events", warm["sse"], most=1.5),
+        Goal("warm call_tool ÷ raw POST, p50, legacy", warm["legacy"], most=2.5),
+        *(
+            Goal(f"calls/s at {many} callers ÷ raw POST, {what}", found[kind, many][CALL]["rate_over_raw"], least=0.75)
+            for kind, what in (("json", "JSON"), ("sse", "events"))
+        ),
+        *(
+            Goal(f"requests of a warm call_tool, {what}", found[kind, one][CALL]["requests_per_call"], most=1, least=1)
+            for kind, what in (("json", "JSON"), ("sse", "events"))
+        ),
+        Goal("guarded POST ÷ raw POST, p50", guard, most=1.05),
+    ]
+
+
+# What runs in the measuring process.
+
+
+def contest(kind: str, url: str, origin: str, callers: int, rounds: int, calls: int) -> Figures:
+    """Return what every contender took with so many callers at once."""
+    server, user = one_pair(kind, url)
+    with ThreadPoolExecutor(callers) as pool:
+        return asyncio.run(_contest(server, user, origin, pool, callers, rounds, calls))
+
+
+async def _contest(
+    server: McpServer, user: User, origin: str, pool: ThreadPoolExecutor, callers: int, rounds: int, calls: int
+) -> Figures:
+    recorded = await asyncio.to_thread(contenders.record_call, server, user)
+    entered: dict[str, Contender] = {
+        RAW: contenders.raw_post,
+        GUARDED: contenders.guarded_post,
+        DOCUMENTED: contenders.sdk_as_documented,
+        KEPT: contenders.sdk_kept_open,
+        ACALL: contenders.asynchronous(server, user),
+        API: await asyncio.to_thread(contenders.json_api, origin, server, user),
+    }
+    names = [RAW, GUARDED, DOCUMENTED, KEPT, CALL, ACALL, API]
+    series = {name: Series() for name in names}
+    async with contextlib.AsyncExitStack() as stack:
+        ready = {name: await stack.enter_async_context(contender(recorded)) for name, contender in entered.items()}
+
+        async def turn(name: str, number: int) -> Turn:
+            if name == CALL:
+                return await asyncio.to_thread(
+                    from_threads, pool, lambda: contenders.call(server, user), number, callers
+                )
+            return await from_tasks(ready[name], number, callers)
+
+        for round_number in range(-1, rounds):
+            # Nobody always follows the one that leaves the most behind.
+            shift = round_number % len(names)
+            for name in [*names[shift:], *names[:shift]]:
+                # Opening a client takes twenty times as long; its share of calls is as much smaller.
+                share = max(callers, calls // 10) if name == DOCUMENTED else calls
+                # Nobody clears up after another; whoever keeps connections has them open, in the API's workers as well.
+                gc.collect()
+                if name != DOCUMENTED:
+                    await turn(name, callers if round_number >= 0 else callers * 4)
+                if round_number < 0:
+                    continue
+                before = contenders.requests_to(server.url)
+                series[name].turns.append(await turn(name, share))
+                series[name].requests += contenders.requests_to(server.url) - before
+                series[name].calls += share
+    return {name: measured.figures(series[RAW]) for name, measured in series.items()}
