@@ -9,7 +9,7 @@ import uuid
 from dataclasses import dataclass, field
 from datetime import timedelta
 
-from django.db.models import F
+from django.db.models import F, QuerySet
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.translation import gettext as _
@@ -24,6 +24,7 @@ from mcp_oauth.exceptions import (
     TokenEndpointUnavailable,
 )
 from mcp_oauth.models import McpServer, McpServerOAuth
+from mcp_oauth.models.prepared import Given, PreparedQuery
 from mcp_oauth.services import unattended
 from mcp_oauth.services.renewal import LostRace, may_be_asked, needs_person, renew, take_lease
 from mcp_oauth.services.workspaces import Person
@@ -71,8 +72,8 @@ def find_grant(server: McpServer, user: Person) -> McpServerOAuth | None:
 def ready_grant(server: McpServer, user: Person) -> UsableGrant | None:
     """Return a token that is good now and not due to be renewed; ``None`` where anything has to be done first."""
     # On the way of every call: what a renewal would need as well is left in the database.
-    rows = McpServerOAuth.objects.filter(server_id=server.pk, user_id=server.grant_owner(user.pk)).order_by()
-    grant = rows.only(*_READY).first()
+    owner = server.grant_owner(user.pk)
+    grant = _SHARED.first(server=server.pk) if owner is None else _OWN.first(server=server.pk, user=owner)
     if grant is None or not grant.is_active or grant.server_generation != server.generation:
         return None
     if _has_ended(grant) or is_due(grant):
@@ -81,6 +82,14 @@ def ready_grant(server: McpServer, user: Person) -> UsableGrant | None:
         return _opened(grant)
     except SecretUnreadable:
         return None
+
+
+def _of_server() -> QuerySet[McpServerOAuth]:
+    return McpServerOAuth.objects.filter(server_id=Given(McpServerOAuth, "server")).only(*_READY).order_by()
+
+
+_OWN = PreparedQuery(McpServerOAuth, lambda: _of_server().filter(user_id=Given(McpServerOAuth, "user")))
+_SHARED = PreparedQuery(McpServerOAuth, lambda: _of_server().filter(user__isnull=True))
 
 
 def usable_grant(server: McpServer, user: Person, *, rejected_version: int | None = None) -> UsableGrant:

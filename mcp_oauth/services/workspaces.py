@@ -14,6 +14,7 @@ from django.utils.translation import gettext as _
 
 from mcp_oauth.exceptions import InvalidRequest, NotAllowed, NotFound
 from mcp_oauth.models import McpServer, Membership, Workspace
+from mcp_oauth.models.prepared import Given, PreparedQuery
 
 
 class Person(Protocol):
@@ -83,10 +84,41 @@ def server_for(user: Person, reference: McpServer | uuid.UUID | str) -> McpServe
     Raises:
         NotFound: no such server, or it belongs to a workspace of others; the two look the same.
     """
-    server = find_server(reference)
-    if not Membership.objects.filter(workspace_id=server.workspace_id, user_id=user.pk).exists():
+    server = _server_of_member(user, reference)
+    if server is None:
         raise NotFound(_("There is no server of that name for you."))
     return server
+
+
+def _server_of_member(user: Person, reference: McpServer | uuid.UUID | str) -> McpServer | None:
+    """Return the server if the person belongs to its workspace; one query, for it is on the way of every call."""
+    if isinstance(reference, McpServer):
+        return reference if _MEMBERSHIP.first(workspace=reference.workspace_id, user=user.pk) else None
+    text = str(reference)
+    workspace_slug, slash, server_slug = text.partition("/")
+    if slash:
+        return _SERVER_BY_NAME.first(workspace=workspace_slug, slug=server_slug, user=user.pk)
+    try:
+        return _SERVER_BY_KEY.first(id=uuid.UUID(text), user=user.pk)
+    except ValueError:
+        return None
+
+
+def _for_member() -> QuerySet[McpServer]:
+    return McpServer.objects.filter(workspace__memberships__user_id=Given(Membership, "user")).order_by()
+
+
+_MEMBERSHIP = PreparedQuery(
+    Membership,
+    lambda: Membership.objects.filter(
+        workspace_id=Given(Membership, "workspace"), user_id=Given(Membership, "user")
+    ).order_by(),
+)
+_SERVER_BY_KEY = PreparedQuery(McpServer, lambda: _for_member().filter(pk=Given(McpServer, "id")))
+_SERVER_BY_NAME = PreparedQuery(
+    McpServer,
+    lambda: _for_member().filter(workspace__slug=Given(Workspace, "slug", "workspace"), slug=Given(McpServer, "slug")),
+)
 
 
 def require_admin(place: Place) -> None:

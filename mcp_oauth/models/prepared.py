@@ -1,0 +1,157 @@
+"""Statements that are compiled once and run many times, for what is on the way of every call.
+
+Django makes a statement anew each time, which takes ten times as long as finding a row by its key does. These are made
+when a database is first asked.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from django.db import connections, models, router, transaction
+from django.db.models import Expression, QuerySet
+
+M = TypeVar("M", bound=models.Model)
+
+
+class Given(Expression):
+    """The place of a value in a queryset that is prepared: of the one that a run has under this name.
+
+    The model's column says how a database takes the value; without a name, the place has the column's.
+    """
+
+    def __init__(self, model: type[models.Model], column: str, name: str = "") -> None:
+        field: Any = model._meta.get_field(column)
+        super().__init__(output_field=field)
+        self._name = name or column
+
+    def as_sql(self, compiler: Any, connection: Any, **options: Any) -> Any:
+        """Stand among the parameters until there is a value."""
+        return "%s", (self,)
+
+    def parameter(self, values: Mapping[str, Any], connection: Any) -> Any:
+        """Return the value as the database takes it."""
+        return self.output_field.get_db_prep_value(values[self._name], connection)
+
+
+@dataclass(frozen=True)
+class _Compiled:
+    """A query as SQL, without anything of the connection it was compiled for: that one belongs to a thread."""
+
+    sql: str
+    parameters: tuple[Any, ...]
+    # The columns of its result, as expressions.
+    columns: tuple[Any, ...]
+
+    def given(self, values: Mapping[str, Any], connection: Any) -> list[Any]:
+        """Return the parameters of a run."""
+        return [part.parameter(values, connection) if isinstance(part, Given) else part for part in self.parameters]
+
+
+class PreparedQuery(Generic[M]):
+    """Finds a row. ``build`` returns the queryset, of instances alone: nothing related or annotated beside them."""
+
+    def __init__(self, model: type[M], build: Callable[[], QuerySet[M]]) -> None:
+        self._model = model
+        self._build = build
+        self._compiled: dict[str, _Compiled] = {}
+        self._here = threading.local()
+
+    def first(self, **values: Any) -> M | None:
+        """Return the first row for these values, or ``None``."""
+        alias = router.db_for_read(self._model)
+        connection = connections[alias]
+        if alias not in self._compiled:
+            compiler: Any = self._build().using(alias).query.get_compiler(alias)
+            sql, parameters = compiler.as_sql()
+            self._compiled[alias] = _Compiled(sql, tuple(parameters), tuple(column[0] for column in compiler.select))
+        compiled = self._compiled[alias]
+        with connection.cursor() as cursor:
+            cursor.execute(compiled.sql, compiled.given(values, connection))
+            row = cursor.fetchone()
+        if row is None:
+            return None
+        found = list(row)
+        for position, convert in self._conversions(compiled, connection):
+            found[position] = convert(found[position], compiled.columns[position], connection)
+        return self._model.from_db(alias, [column.target.attname for column in compiled.columns], found)
+
+    def _conversions(self, compiled: _Compiled, connection: Any) -> list[tuple[int, Callable[..., Any]]]:
+        """Return what turns a column's value into the field's; slow to find out, so kept beside each connection."""
+        kept: tuple[Any, list[tuple[int, Callable[..., Any]]]] | None = getattr(self._here, connection.alias, None)
+        if kept is None or kept[0] is not connection:
+            kept = (
+                connection,
+                [
+                    (position, convert)
+                    for position, column in enumerate(compiled.columns)
+                    for convert in (*connection.ops.get_db_converters(column), *column.get_db_converters(connection))
+                ],
+            )
+            setattr(self._here, connection.alias, kept)
+        return kept[1]
+
+
+class PreparedUpdate(Generic[M]):
+    """Changes rows: a run gives the values that columns must have now, and those they get, by the columns' names."""
+
+    def __init__(self, model: type[M], *, where: Sequence[str], columns: Sequence[str]) -> None:
+        self._model = model
+        self._where: list[Any] = [model._meta.get_field(name) for name in where]
+        self._columns: list[Any] = [model._meta.get_field(name) for name in columns]
+        self._sql: dict[str, str] = {}
+
+    def run(self, where: Mapping[str, Any], **values: Any) -> int:
+        """Change the rows and return how many there were."""
+        alias = router.db_for_write(self._model)
+        connection = connections[alias]
+        if alias not in self._sql:
+            quoted = connection.ops.quote_name
+            columns = ", ".join(f"{quoted(field.column)} = %s" for field in self._columns)
+            rows = " AND ".join(f"{quoted(field.column)} = %s" for field in self._where)
+            table = quoted(self._model._meta.db_table)
+            self._sql[alias] = f"UPDATE {table} SET {columns} WHERE {rows}"  # noqa: S608  (names of ours)
+        given = [field.get_db_prep_save(values[field.name], connection) for field in self._columns]
+        given += [field.get_db_prep_value(where[field.name], connection) for field in self._where]
+        with transaction.mark_for_rollback_on_error(using=alias), connection.cursor() as cursor:
+            cursor.execute(self._sql[alias], given)
+            changed: int = cursor.rowcount
+        return changed
+
+
+class PreparedInsert(Generic[M]):
+    """Inserts a row: a run gives the values of these columns by their names, the others get their defaults.
+
+    As with ``bulk_create()`` no signals are sent; nor are columns filled that fill themselves on saving.
+    """
+
+    def __init__(self, model: type[M], *columns: str) -> None:
+        self._model = model
+        self._given: list[Any] = [model._meta.get_field(name) for name in columns]
+        self._others: list[Any] = [field for field in model._meta.concrete_fields if field.name not in columns]
+        self._compiled: dict[str, tuple[str, list[Any]]] = {}
+
+    def run(self, **values: Any) -> None:
+        """Insert the row.
+
+        Raises:
+            IntegrityError: there is such a row already, or nothing that it refers to.
+        """
+        alias = router.db_for_write(self._model)
+        connection = connections[alias]
+        if alias not in self._compiled:
+            self._compiled[alias] = self._compile(connection)
+        sql, defaults = self._compiled[alias]
+        given = [field.get_db_prep_save(values[field.name], connection) for field in self._given]
+        with transaction.mark_for_rollback_on_error(using=alias), connection.cursor() as cursor:
+            cursor.execute(sql, given + defaults)
+
+    def _compile(self, connection: Any) -> tuple[str, list[Any]]:
+        quoted = connection.ops.quote_name
+        fields = [*self._given, *self._others]
+        columns, places = ", ".join(quoted(field.column) for field in fields), ", ".join(["%s"] * len(fields))
+        sql = f"INSERT INTO {quoted(self._model._meta.db_table)} ({columns}) VALUES ({places})"  # noqa: S608
+        return sql, [field.get_db_prep_save(field.get_default(), connection) for field in self._others]
