@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import anyio
@@ -31,6 +31,7 @@ from mcp_types import (
 from tests.servers import OpenServer, ProtectedServer
 from tests.servers.conversing import BOOKING_SCHEMA, PIXEL, SIGN_URL, Conversation
 from tests.servers.person import tls_context
+from tests.servers.scripted import Asked, RpcError, ScriptedServer, message_of
 
 pytestmark = pytest.mark.once
 
@@ -57,7 +58,9 @@ Work = Callable[[Client], Awaitable[Any]]
 class Caller:
     """The SDK's client with a person who answers from ``ANSWERS``; ``questions`` is what the person was asked."""
 
-    def __init__(self, server: OpenServer | ProtectedServer, *, token: str = "", era: str = "auto") -> None:
+    def __init__(
+        self, server: OpenServer | ProtectedServer | ScriptedServer, *, token: str = "", era: str = "auto"
+    ) -> None:
         self.url = server.url
         self.headers = {"authorization": f"Bearer {token}"} if token else {}
         self.mode = "legacy" if era == "legacy" else "auto"
@@ -444,3 +447,43 @@ def test_a_method_waits_or_fails_when_it_is_told_to(era: str, start: Start, conv
     conversation.gate("resources/list").let_pass()
     caller.run(lambda client: client.list_resources())
     assert conversation.gate("resources/list").arrivals == 1
+
+
+TOOL = {"name": "dig", "inputSchema": {"type": "object"}}
+
+
+@ERAS
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_scripted_server_answers_by_the_book(
+    era: str, stream: bool, scripted_server: Callable[..., ScriptedServer]
+) -> None:
+    def call(asked: Asked) -> dict[str, Any]:
+        if asked.params["arguments"].get("deep"):
+            raise RpcError(-32000, "Rock.")
+        return {"content": [{"type": "text", "text": "Sand."}]}
+
+    listing = {"tools": [TOOL], "ttlMs": 5, "cacheScope": "public"}
+    server = scripted_server({"tools/list": listing, "tools/call": call}, era, stream=stream)
+    caller = Caller(server, era=era)
+    assert text_of(caller.call("dig")) == "Sand."
+    with pytest.raises(MCPError, match="Rock"):
+        caller.call("dig", deep=True)
+    with pytest.raises(MCPError, match="Method not found"):
+        caller.run(lambda client: client.list_prompts())
+    assert [request.tool for request in server.asked("tools/call")] == ["dig", "dig"]
+    assert server.sessions == set()
+    if era == "legacy":
+        assert [request.method for request in server.requests].count("DELETE") == 3
+
+
+def test_a_scripted_server_may_stream_what_it_likes_before_its_answer(
+    scripted_server: Callable[..., ScriptedServer],
+) -> None:
+    async def call(asked: Asked) -> AsyncIterator[dict[str, Any]]:
+        yield {"jsonrpc": "2.0", "method": "notifications/tools/list_changed"}
+        yield message_of(asked, {"resultType": "complete", "content": [{"type": "text", "text": "Late."}]})
+
+    listing = {"tools": [TOOL], "ttlMs": 5, "cacheScope": "public"}
+    caller = Caller(scripted_server({"tools/list": listing, "tools/call": call}))
+    assert text_of(caller.call("dig")) == "Late."
+    assert any(isinstance(notice, ToolListChangedNotification) for notice in caller.notices)

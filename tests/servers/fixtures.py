@@ -9,7 +9,7 @@ from typing import ParamSpec, TypeVar
 import pytest
 from starlette.types import ASGIApp
 
-from tests.servers import authorization, conversing, hostile, mcp, odd, providers, serving
+from tests.servers import authorization, conversing, hostile, mcp, odd, providers, scripted, serving
 from tests.servers.person import Person
 
 P = ParamSpec("P")
@@ -100,3 +100,9 @@ def conversation(peer_stack: ExitStack) -> conversing.Conversation:
     talk = conversing.Conversation()
     peer_stack.callback(talk.end)
     return talk
+
+
+@pytest.fixture
+def scripted_server(peer_stack: ExitStack) -> Callable[..., scripted.ScriptedServer]:
+    """Serve an MCP server that answers by the book of the test: ``scripted_server({"tools/list": {...}}, era)``."""
+    return _factory(peer_stack, scripted.scripted_server)
