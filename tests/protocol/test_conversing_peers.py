@@ -32,6 +32,8 @@ from tests.servers import OpenServer, ProtectedServer
 from tests.servers.conversing import BOOKING_SCHEMA, PIXEL, SIGN_URL, Conversation
 from tests.servers.person import tls_context
 from tests.servers.scripted import Asked, RpcError, ScriptedServer, message_of
+from tests.servers.tasks import EXTENSION as TASKS
+from tests.servers.tasks import TaskServer
 
 pytestmark = pytest.mark.once
 
@@ -487,3 +489,96 @@ def test_a_scripted_server_may_stream_what_it_likes_before_its_answer(
     caller = Caller(scripted_server({"tools/list": listing, "tools/call": call}))
     assert text_of(caller.call("dig")) == "Late."
     assert any(isinstance(notice, ToolListChangedNotification) for notice in caller.notices)
+
+
+class Wire:
+    """One JSON-RPC request at a time, by plain HTTP."""
+
+    def __init__(self, server: TaskServer) -> None:
+        self.server = server
+        self.headers: dict[str, str] = {}
+        if server.era == "legacy":
+            self.post("initialize", {"protocolVersion": "2025-11-25"})
+
+    def post(self, method: str, params: dict[str, Any], *, name: str = "", tasks: bool = True) -> Any:
+        headers = {**self.headers}
+        if self.server.era == "modern":
+            extensions: dict[str, Any] = {TASKS: {}} if tasks else {}
+            params = {
+                **params,
+                "_meta": {"io.modelcontextprotocol/clientCapabilities": {"extensions": extensions}},
+            }
+            headers |= {"mcp-protocol-version": "2026-07-28", "mcp-method": method, "mcp-name": name}
+        with httpx2.Client(trust_env=False, verify=tls_context()) as http:
+            message = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
+            response = http.post(self.server.url, json=message, headers=headers)
+        if session := response.headers.get("mcp-session-id"):
+            self.headers["mcp-session-id"] = session
+        document = response.json()
+        return document.get("result") or document["error"]
+
+    def about(self, method: str, task_id: str, **params: Any) -> Any:
+        return self.post(method, {"taskId": task_id, **params}, name=task_id)
+
+
+def test_a_modern_call_becomes_a_task_that_moves_with_each_question(task_server: Callable[..., TaskServer]) -> None:
+    wire = Wire(task_server())
+    task = wire.post("tools/call", {"name": "dig", "arguments": {"after": 1}}, name="dig")
+    assert (task["resultType"], task["status"], task["pollIntervalMs"]) == ("task", "working", 1)
+    assert [wire.about("tasks/get", task["taskId"])["status"] for _ in range(3)] == [
+        "working",
+        "completed",
+        "completed",
+    ]
+    outcome = wire.about("tasks/get", task["taskId"])
+    assert outcome["result"]["content"][0]["text"] == "Dug for 2 questions."
+    assert wire.about("tasks/cancel", task["taskId"])["code"] == -32602
+
+
+def test_a_modern_server_gives_no_task_to_a_client_without_the_extension(
+    task_server: Callable[..., TaskServer],
+) -> None:
+    server = task_server()
+    wire = Wire(server)
+    refused = wire.post("tools/call", {"name": "dig"}, name="dig", tasks=False)
+    assert (refused["code"], server.jobs) == (-32021, [])
+    at_once = wire.post("tools/call", {"name": "hurry"}, name="hurry", tasks=False)
+    assert at_once["content"][0]["text"] == "At once."
+    task = wire.post("tools/call", {"name": "dig"}, name="dig")
+    assert wire.post("tasks/get", {"taskId": task["taskId"]}, name="elsewhere")["code"] == -32020
+
+
+def test_a_modern_task_asks_its_person_twice(task_server: Callable[..., TaskServer]) -> None:
+    wire = Wire(task_server())
+    task_id = wire.post("tools/call", {"name": "survey"}, name="survey")["taskId"]
+    first = wire.about("tasks/get", task_id)
+    assert (first["status"], list(first["inputRequests"])) == ("input_required", ["depth"])
+    wire.about("tasks/update", task_id, inputResponses={"depth": {"action": "accept", "content": {"metres": 3}}})
+    assert list(wire.about("tasks/get", task_id)["inputRequests"]) == ["depth", "sure"]
+    wire.about("tasks/update", task_id, inputResponses={"sure": {"action": "accept"}})
+    assert wire.about("tasks/get", task_id)["result"]["content"][0]["text"] == "Dug 3 metres."
+
+
+@pytest.mark.parametrize(
+    ("tool", "status"), [("collapse", "failed"), ("strike", "cancelled"), ("stumble", "completed")]
+)
+@ERAS
+def test_a_task_may_end_badly(era: str, tool: str, status: str, task_server: Callable[..., TaskServer]) -> None:
+    wire = Wire(task_server(era))
+    call = wire.post("tools/call", {"name": tool, "arguments": {"after": 0}, "task": {"ttl": 1000}}, name=tool)
+    task_id = call["taskId"] if era == "modern" else call["task"]["taskId"]
+    seen = wire.about("tasks/get", task_id)
+    assert seen["status"] == status
+    if era == "legacy" and status != "cancelled":
+        outcome = wire.about("tasks/result", task_id)
+        assert outcome.get("code") == -32603 or outcome["isError"]
+
+
+def test_an_older_tool_that_runs_only_as_a_task_says_so(task_server: Callable[..., TaskServer]) -> None:
+    server = task_server("legacy")
+    wire = Wire(server)
+    assert wire.post("tools/call", {"name": "tunnel"})["code"] == -32601
+    task_id = wire.post("tools/call", {"name": "tunnel", "task": {"ttl": 1000}})["task"]["taskId"]
+    assert wire.about("tasks/get", task_id)["status"] == "working"
+    assert wire.about("tasks/cancel", task_id)["status"] == "cancelled"
+    assert [job.status for job in server.jobs] == ["cancelled"]

@@ -9,7 +9,7 @@ from typing import ParamSpec, TypeVar
 import pytest
 from starlette.types import ASGIApp
 
-from tests.servers import authorization, conversing, hostile, mcp, odd, providers, scripted, serving
+from tests.servers import authorization, conversing, hostile, mcp, odd, providers, scripted, serving, tasks
 from tests.servers.person import Person
 
 P = ParamSpec("P")
@@ -106,3 +106,9 @@ def conversation(peer_stack: ExitStack) -> conversing.Conversation:
 def scripted_server(peer_stack: ExitStack) -> Callable[..., scripted.ScriptedServer]:
     """Serve an MCP server that answers by the book of the test: ``scripted_server({"tools/list": {...}}, era)``."""
     return _factory(peer_stack, scripted.scripted_server)
+
+
+@pytest.fixture
+def task_server(peer_stack: ExitStack) -> Callable[..., tasks.TaskServer]:
+    """Serve an MCP server that answers calls with tasks: ``task_server(era, poll_interval=…, ttl=…)``."""
+    return _factory(peer_stack, tasks.task_server)
