@@ -16,7 +16,7 @@ from mcp_oauth.services.access import on_behalf
 from mcp_oauth.services.catalog import last_known, plan_listing
 from mcp_oauth.services.steps import Plan, adrive, drive
 from mcp_oauth.services.workspaces import Person, server_for
-from mcp_oauth.sessions.results import ToolResult
+from mcp_oauth.sessions.results import Progress, ToolResult
 
 
 def call_tool(
@@ -76,10 +76,12 @@ def _plan(
         )
     from mcp_oauth.sessions.client import call_tool as run_tool
 
+    # The same one after a renewed token, so that a call that lives on as a task is gone on with.
+    progress = Progress()
     result = yield from on_behalf(
         server,
         user,
-        lambda target: run_tool(target, name, given, timeout=seconds),
+        lambda target: run_tool(target, name, given, timeout=seconds, progress=progress),
         seconds=seconds,
         tools=catalogue.tools,
     )

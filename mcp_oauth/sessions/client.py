@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final, TypeVar
 
 import httpx2
 from mcp_types import (
     HEADER_MISMATCH,
+    METHOD_NOT_FOUND,
     URL_ELICITATION_REQUIRED,
     CallToolResult,
     CompleteResult,
@@ -18,11 +20,12 @@ from mcp_types import (
 from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS
 from pydantic import BaseModel
 
-from mcp_oauth.exceptions import CallCancelled, McpOAuthError
+from mcp_oauth.exceptions import CallCancelled, McpOAuthError, ServerRefused
 from mcp_oauth.net.budget import request_budget
-from mcp_oauth.sessions import held, loop
+from mcp_oauth.sessions import following, held, loop, tasks
 from mcp_oauth.sessions.channel import Channel
 from mcp_oauth.sessions.faults import FAULTS, explained, in_words, quotes_secret, wants_input
+from mcp_oauth.sessions.following import Following
 from mcp_oauth.sessions.held import Conversation
 from mcp_oauth.sessions.kept import Key, kept_sessions
 from mcp_oauth.sessions.listings import EntryKind, Walk
@@ -50,6 +53,7 @@ from mcp_oauth.sessions.results import (
     storable,
 )
 from mcp_oauth.sessions.rpc import BrokenOff, NotMcp, RpcError, in_background
+from mcp_oauth.sessions.signals import ScopeChallenged, Unauthorized
 from mcp_oauth.sessions.target import Target
 
 T = TypeVar("T")
@@ -122,6 +126,7 @@ async def call_tool(
     headers or its session, and so certainly did not run it. A result that says ``is_error`` is a result. Output schemas
     are never evaluated. ``answers`` and ``request_state`` go on with a call that wanted input before; ``call_id`` is
     the name under which an exchange is held open that only this process can go on with. ``progress`` is written to.
+    Where the server makes a task of the call, it is followed to its end, and cancelled when nobody waits any more.
 
     Raises:
         Unauthorized: The server answered 401.
@@ -131,7 +136,8 @@ async def call_tool(
         ServerUnreachable: No usable answer; ``DeadlineExceeded`` when it came too late.
         ServerRefused: An error, or something that is not MCP.
     """
-    call = _Call(target, name, arguments, answers, request_state)
+    progress = progress or Progress()
+    call = _Call(target, name, arguments, answers, progress.underway or request_state, seconds=timeout)
     if known(target) is not None:
         conversation = Conversation(target, progress, holds=False)
         return await _timed(
@@ -160,6 +166,22 @@ async def continue_held(
 async def drop_held(call_id: str) -> None:
     """Give up an exchange that is held open; its server is told."""
     held.drop_held(call_id)
+
+
+async def drop_task(target: Target, request_state: str | None) -> None:
+    """Have a server told that nobody goes on with a call that lives on there as a task; any other state is no task.
+
+    Whatever becomes of it; it takes a second at most, and what negotiating takes where a server is not known.
+    """
+    found = tasks.unpacked(request_state)
+    if found is None:
+        return
+
+    async def work(session: Session) -> None:
+        await following.cancel(session.channel, session.facts, found[0])
+
+    with contextlib.suppress(McpOAuthError, Unauthorized, ScopeChallenged):
+        await _timed(target, lambda: _operation(target, work), seconds=target.policy.request_seconds)
 
 
 async def read_resource(target: Target, uri: str, *, timeout: float) -> dict[str, Any]:
@@ -224,7 +246,7 @@ async def _ask(
 
 
 class _Call:
-    """One call of one tool, to be done in a session."""
+    """One call of one tool, to be done in a session; what it has become stays here when that has to be opened anew."""
 
     def __init__(
         self,
@@ -233,26 +255,53 @@ class _Call:
         arguments: dict[str, Any],
         answers: Mapping[str, Answer] | None,
         request_state: str | None,
+        *,
+        seconds: float,
     ) -> None:
         self._target = target
         self._name = name
         self._arguments = arguments
         self._answers = answers
         self._state = request_state
+        self._seconds = seconds
         self._schema: Any = next((tool.input_schema for tool in target.tools or () if tool.name == name), None)
+        underway = tasks.unpacked(request_state)
+        self._task = Following(*underway) if underway is not None else None
 
     async def __call__(self, session: Session, conversation: Conversation) -> ToolResult | InputWanted:
         if session.facts.is_modern:
-            return await self._run(session, conversation)
+            return await self._done(session, conversation)
         async with kept_sessions().listening(self._target, session.facts, conversation):
-            return await self._run(session, conversation)
+            return await self._done(session, conversation)
 
-    async def _run(self, session: Session, conversation: Conversation) -> ToolResult | InputWanted:
+    async def _done(self, session: Session, conversation: Conversation) -> ToolResult | InputWanted:
+        if self._task is None:
+            outcome = await self._run(session, conversation)
+            if not isinstance(outcome, Following):
+                return outcome
+            # From here on the tool runs, whatever becomes of this session.
+            self._task = outcome
+        found = await self._task.outcome(session, conversation, self._answers)
+        if not isinstance(found, tasks.Ask):
+            return _tool_result(found, session.facts)
+        state = conversation.progress.underway
+        try:
+            wanted = self._wanted({"inputRequests": found.requests, "requestState": state}, session)
+        except (InvalidResult, ServerRefused):
+            self._task.give_up(session, conversation.progress)
+            raise
+        # It waits for its person now, and is gone on with by what the person brings.
+        conversation.progress.underway = ""
+        return wanted
+
+    async def _run(self, session: Session, conversation: Conversation) -> ToolResult | InputWanted | Following:
+        """Have the tool run; return the task that it became, if it became one."""
         params = self._params(session.facts)
         pause = _FIRST_RETURN_SECONDS
-        relisted = False
+        relisted = as_task = False
         for _ in range(_MAX_RETURNS):
-            headers = _param_headers(self._schema, self._arguments) if session.facts.is_modern else None
+            modern = session.facts.is_modern
+            headers = _param_headers(self._schema, self._arguments) if modern else None
             try:
                 result = await session.request(
                     "tools/call", params, headers=headers, listener=conversation, progress=True
@@ -260,16 +309,23 @@ class _Call:
             except RpcError as error:
                 if error.code == URL_ELICITATION_REQUIRED:
                     return InputWanted(questions_behind(error.data, self._target), **session.facts.as_keywords())
+                if error.code == METHOD_NOT_FOUND and not as_task and _wants_task(session.facts):
+                    # A tool that runs as a task only says so like this, and ran nothing (MCP 2025-11-25, tasks).
+                    params, as_task = tasks.as_task(params, seconds=self._seconds), True
+                    continue
                 if error.code != HEADER_MISMATCH or relisted:
                     raise
                 # It wants headers derived from a schema we do not know, or not any more, and ran nothing.
                 self._schema, relisted = await self._listed_schema(session), True
                 conversation.progress.changed.add("tools")
                 continue
+            task = tasks.created_task(result, modern=modern, shown=session.channel.shown)
+            if task is not None:
+                return Following(task)
             kind = result.get("resultType", "complete")
             if kind == "complete":
                 return _tool_result(result, session.facts)
-            if kind != "input_required" or not session.facts.is_modern:
+            if kind != "input_required" or not modern:
                 raise InvalidResult
             wanted = self._wanted(result, session)
             if wanted.questions:
@@ -308,6 +364,10 @@ class _Call:
         walk = Walk("tools", session)
         await walk.run()
         return next((tool.input_schema for tool in walk.tools().tools if tool.name == self._name), None)
+
+
+def _wants_task(facts: Facts) -> bool:
+    return not facts.is_modern and tasks.offers_experiment(facts.capabilities)
 
 
 def _tool_result(result: dict[str, Any], facts: Facts) -> ToolResult:

@@ -30,7 +30,7 @@ from pydantic import BaseModel, ValidationError
 
 from mcp_oauth.net.transport import NetworkFault
 from mcp_oauth.oauth.server_words import printable
-from mcp_oauth.sessions import rpc
+from mcp_oauth.sessions import rpc, tasks
 from mcp_oauth.sessions.channel import Channel
 from mcp_oauth.sessions.results import storable
 from mcp_oauth.sessions.rpc import BrokenOff, Listener, NotMcp, RpcError
@@ -45,9 +45,18 @@ _DISCOVER_SECONDS: Final = 10.0
 _FAREWELL_SECONDS: Final = 1.0
 # What a session may be called: visible ASCII (MCP 2025-11-25, session management), no longer than a header bears.
 _LONGEST_SESSION_ID: Final = 1024
-_NAMES: Final = {"tools/call": "name", "prompts/get": "name", "resources/read": "uri"}
+_NAMES: Final = {
+    "tools/call": "name",
+    "prompts/get": "name",
+    "resources/read": "uri",
+    "tasks/get": "taskId",
+    "tasks/update": "taskId",
+    "tasks/cancel": "taskId",
+}
 # What a server may ask of the person: an answer in a form, a visit to a page.
 _CAPABILITIES: Final[dict[str, Any]] = {"elicitation": {"form": {}, "url": {}}}
+# And since 2026-07-28 it may answer a call with a task.
+_MODERN_CAPABILITIES: Final[dict[str, Any]] = {**_CAPABILITIES, "extensions": {tasks.EXTENSION: {}}}
 
 
 class InvalidResult(Exception):
@@ -287,7 +296,7 @@ def _meta(target: Target, version: str) -> dict[str, Any]:
     return {
         PROTOCOL_VERSION_META_KEY: version,
         CLIENT_INFO_META_KEY: _client_info(target),
-        CLIENT_CAPABILITIES_META_KEY: _CAPABILITIES,
+        CLIENT_CAPABILITIES_META_KEY: _MODERN_CAPABILITIES,
         **_trace(),
     }
 

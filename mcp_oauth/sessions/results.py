@@ -163,7 +163,9 @@ class InputWanted:
 class Progress:
     """What a running call last told about itself; written on the loop, read by whoever waits for the call.
 
-    ``count`` grows with every report. ``changed`` names the listings that the server said have changed.
+    ``count`` grows with every report. ``changed`` names the listings that the server said have changed. ``underway`` is
+    not empty while the call lives on at the server as a task: whoever goes on with it passes this as ``request_state``,
+    so that the tool does not run twice; the same value passed in again does that by itself.
     """
 
     progress: float | None = None
@@ -171,6 +173,7 @@ class Progress:
     message: str = ""
     count: int = 0
     changed: set[str] = field(default_factory=set)
+    underway: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True, slots=True)

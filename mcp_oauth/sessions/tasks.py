@@ -213,12 +213,12 @@ def offers_experiment(capabilities: Mapping[str, Any]) -> bool:
 
 
 def packed(task: Task, answered: Collection[str]) -> str:
-    """Return a task that waits for its person as a text that stands where a ``requestState`` does.
+    """Return a task that has not ended as a text that stands where a ``requestState`` does: any process can go on.
 
     A server could make up such a text; it would only have itself asked about a task of its own.
     """
     kept = sorted(answered)[:_MAX_ANSWERED]
-    facts = {"taskId": task.task_id, "poll": task.poll_seconds, "answered": kept}
+    facts = {"taskId": task.task_id, "shape": task.shape, "poll": task.poll_seconds, "answered": kept}
     return _STATE_PREFIX + json.dumps(facts, separators=(",", ":"))
 
 
@@ -228,14 +228,16 @@ def unpacked(state: str | None) -> tuple[Task, frozenset[str]] | None:
         return None
     try:
         facts = json.loads(state.removeprefix(_STATE_PREFIX))
-        task_id, answered = facts["taskId"], facts["answered"]
+        task_id, shape, answered = facts["taskId"], facts["shape"], facts["answered"]
     except (ValueError, TypeError, KeyError):
         return None
     if not isinstance(task_id, str) or not _TASK_ID.fullmatch(task_id) or not isinstance(answered, list):
         return None
+    if shape not in get_args(Shape):
+        return None
     task = Task(
         task_id=task_id,
-        shape="extension",
+        shape=shape,
         status="input_required",
         poll_seconds=_clamped(facts.get("poll"), 1.0),
     )

@@ -164,12 +164,13 @@ def protected_mcp_server(
     metadata_at: Sequence[Literal["path", "root"]] = ("path",),
     challenge: Literal["metadata", "bare", "nothing"] = "metadata",
     resource_options: Mapping[str, Any] | None = None,
+    app: ASGIApp | None = None,
 ) -> Iterator[ProtectedServer]:
     """Serve an MCP server and its authorization server, on one origin or on two.
 
     ``scopes`` are challenged for and required, ``tool_scopes`` maps a tool to what it needs beyond them.
     ``resource_options`` are further fields of ``ResourceOptions``. Scopes that the authorization server does not know
-    are added to it.
+    are added to it. ``app`` is what is protected, in place of the SDK's server.
     """
     options = as_options or AuthorizationServerOptions()
     with ExitStack() as stack:
@@ -193,7 +194,7 @@ def protected_mcp_server(
             return authorization.introspect(token)
 
         resource = ProtectedResource(
-            mcp_app(server, era),
+            app or mcp_app(server, era),
             verify=verify,
             options=replace(
                 ResourceOptions(

@@ -13,7 +13,7 @@ from typing import Any, Literal
 from mcp_types import METHOD_NOT_FOUND
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from project.peers.recording import RecordedRequest, Recorder
 from project.peers.resource_server import modern_refusal
@@ -178,6 +178,19 @@ def _answer(asked: Asked, answer: Answer, headers: dict[str, str]) -> Response:
     return StreamingResponse(_events(answer), media_type="text/event-stream", headers=headers)
 
 
+def scripted_app(
+    script: Mapping[str, Any],
+    era: Literal["modern", "legacy"] = "modern",
+    *,
+    capabilities: dict[str, Any] | None = None,
+    stream: bool = False,
+    sessions: set[str] | None = None,
+) -> ASGIApp:
+    """Return the application of `scripted_server`, to be put behind something else."""
+    offered = {"tools": {}, "resources": {}, "prompts": {}} if capabilities is None else capabilities
+    return _Scripted(script, era, set() if sessions is None else sessions, offered, stream)
+
+
 @contextmanager
 def scripted_server(
     script: Mapping[str, Any],
@@ -190,11 +203,11 @@ def scripted_server(
 
     Negotiation is answered as it should be unless the script has ``server/discover`` or ``initialize``. A modern result
     gets its ``resultType`` unless it has one. ``stream`` sends every answer as server-sent events. A legacy server
-    keeps sessions.
+    keeps sessions. The script that runs may be changed.
     """
     requests: list[RecordedRequest] = []
     sessions: set[str] = set()
     kept = dict(script)
-    offered = {"tools": {}, "resources": {}, "prompts": {}} if capabilities is None else capabilities
-    with serve(Recorder(_Scripted(kept, era, sessions, offered, stream), requests)) as base_url:
+    app = scripted_app(kept, era, capabilities=capabilities, stream=stream, sessions=sessions)
+    with serve(Recorder(app, requests)) as base_url:
         yield ScriptedServer(f"{base_url}/mcp", kept, requests, sessions)

@@ -6,14 +6,17 @@ Time does not pass here: a task moves on with each question about it, so that a 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from mcp_types import HEADER_MISMATCH, INVALID_PARAMS, METHOD_NOT_FOUND, MISSING_REQUIRED_CLIENT_CAPABILITY
+from starlette.types import ASGIApp
 
-from tests.servers.scripted import Asked, RpcError, ScriptedServer, scripted_server
+from tests.servers.conversing import PATIENCE_SECONDS
+from tests.servers.scripted import Asked, RpcError, ScriptedServer, scripted_app, scripted_server
 
 EXTENSION = "io.modelcontextprotocol/tasks"
 RELATED = "io.modelcontextprotocol/related-task"
@@ -65,30 +68,70 @@ class TaskServer:
     poll_interval: int | None = 1
     ttl: int | None = 600_000
     jobs: list[Job] = field(default_factory=list)
-    server: ScriptedServer | None = None
+    running: ScriptedServer | None = None
+    _changed: threading.Condition = field(default_factory=threading.Condition, repr=False)
+
+    @property
+    def server(self) -> ScriptedServer:
+        """Return the server as it runs, with its script and what it received."""
+        assert self.running is not None
+        return self.running
 
     @property
     def url(self) -> str:
         """Return its address."""
-        assert self.server is not None
         return self.server.url
 
     @property
     def rpc_methods(self) -> list[str]:
         """Return the JSON-RPC methods it received, in order."""
-        assert self.server is not None
         return self.server.rpc_methods
+
+    def app(self, script: dict[str, Any]) -> ASGIApp:
+        """Return it as an application with this script, to be put behind something else."""
+        return scripted_app(script, self.era, capabilities=self.capabilities())
+
+    def wait_for(self, condition: Callable[[Job], bool]) -> Job:
+        """Block until there is a job like this and return it.
+
+        Raises:
+            TimeoutError: There is none.
+        """
+        found: list[Job] = []
+
+        def look() -> bool:
+            found[:] = [job for job in self.jobs if condition(job)]
+            return bool(found)
+
+        with self._changed:
+            if not self._changed.wait_for(look, PATIENCE_SECONDS):
+                raise TimeoutError(f"Waited in vain, saw {[(job.tool, job.status, job.polls) for job in self.jobs]}.")
+        return found[0]
 
     def script(self) -> dict[str, Any]:
         """Return what it answers each method with."""
         return {
             "tools/list": self._list,
-            "tools/call": self._call,
-            "tasks/get": self._get,
-            "tasks/update": self._update if self.era == "modern" else RpcError(METHOD_NOT_FOUND, "Method not found"),
+            "tools/call": self._telling(self._call),
+            "tasks/get": self._telling(self._get),
+            "tasks/update": self._telling(self._update)
+            if self.era == "modern"
+            else RpcError(METHOD_NOT_FOUND, "Method not found"),
             "tasks/result": self._result if self.era == "legacy" else RpcError(METHOD_NOT_FOUND, "Method not found"),
-            "tasks/cancel": self._cancel,
+            "tasks/cancel": self._telling(self._cancel),
         }
+
+    def _telling(self, answer: Callable[[Asked], dict[str, Any]]) -> Callable[[Asked], dict[str, Any]]:
+        """Wake whoever waits for a job after each request about one."""
+
+        def answered(asked: Asked) -> dict[str, Any]:
+            try:
+                return answer(asked)
+            finally:
+                with self._changed:
+                    self._changed.notify_all()
+
+        return answered
 
     def capabilities(self) -> dict[str, Any]:
         """Return what it says that it can do."""
@@ -244,5 +287,5 @@ def task_server(
     """Serve tools that become tasks; ``poll_interval`` and ``ttl`` are what it says of each, in milliseconds."""
     tasks = TaskServer(era, poll_interval, ttl)
     with scripted_server(tasks.script(), era, capabilities=tasks.capabilities()) as server:
-        tasks.server = server
+        tasks.running = server
         yield tasks
