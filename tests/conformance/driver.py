@@ -33,6 +33,7 @@ APPLICATION = "CONFORMANCE_APPLICATION"
 # A person tires at some point, but later than any limit the application is held to.
 CONNECTIONS_AT_MOST = 12
 PAGES_AT_MOST = 10
+ANSWERS_AT_MOST = 12
 # Longer than the application waits for a server (CALL_SECONDS), so that its own answer is what the person sees.
 REQUEST_SECONDS = 80.0
 # The revision without protected resource metadata: nobody can find out what such a server is, so it has to be said.
@@ -134,6 +135,7 @@ class Person:
         self._application = application
         self._server_id = server_id
         self._connections = 0
+        self._answers = 0
         self._browser = httpx.Client(
             base_url=application.base_url, timeout=REQUEST_SECONDS, trust_env=False, verify=tls_context()
         )
@@ -176,10 +178,24 @@ class Person:
             say(
                 f"person  {what}: {answer.status_code} {error['code']}: {error['message']} {error.get('next_step', '')}"
             )
+            if error["code"] == "input_required" and self._answers < ANSWERS_AT_MOST:
+                self._answers += 1
+                ask = self._answering(error)
+                continue
             if "connect_url" not in error or self._connections == CONNECTIONS_AT_MOST:
                 raise Ended(error["code"], error["message"])
             self._connections += 1
             self._connect(error)
+
+    def _answering(self, error: dict[str, Any]) -> Callable[[], httpx.Response]:
+        """Answer what the server asks, as somebody does who fills in what is needed and leaves the rest as it is."""
+        answers = {question["key"]: answer_to(question) for question in error["questions"]}
+        say(f"person  answers {json.dumps(answers)}")
+        return lambda: self._browser.post(
+            f"/api/v1/calls/{error['call']}/resume/",
+            json={"answers": answers},
+            headers={"X-CSRFToken": self._browser.cookies.get("csrftoken") or ""},
+        )
 
     def _connect(self, error: dict[str, Any]) -> None:
         """Press the button on the page the error names, go where it leads, and come back."""
@@ -251,6 +267,15 @@ def properties(schema: dict[str, Any]) -> dict[str, Any]:
     """Return the properties of an object's schema."""
     found = schema.get("properties")
     return found if isinstance(found, dict) else {}
+
+
+def answer_to(question: dict[str, Any]) -> dict[str, Any]:
+    """Return what a person answers: a yes to a page, and in a form what is asked for and has no default."""
+    if question["mode"] != "form":
+        return {"action": "accept"}
+    schema = question["schema"]
+    needed = {name: of for name, of in properties(schema).items() if name in schema.get("required", ())}
+    return {"action": "accept", "content": {name: example(of) for name, of in needed.items() if "default" not in of}}
 
 
 def example(schema: Any) -> Any:
