@@ -16,7 +16,8 @@ from django.utils.translation import gettext as _
 from mcp_oauth.exceptions import McpOAuthError, NotFound, NotSignedIn
 from mcp_oauth.models import McpServer
 from mcp_oauth.services.workspaces import Place, place_in, server_for, workspaces_of
-from mcp_oauth.views.cards import hue_of
+from mcp_oauth.views.frame import DESTINATIONS, PERSONAL, links
+from mcp_oauth.views.marks import hue_of, initials_of
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import User
@@ -90,20 +91,34 @@ def _when_again(response: HttpResponse, error: McpOAuthError) -> HttpResponse:
 
 def page_context(request: HttpRequest, place: Place | None) -> dict[str, Any]:
     """Return what every page's frame shows."""
+    user = request.user
+    frame: dict[str, Any] = {
+        "workspace": None,
+        "membership": None,
+        "is_admin": False,
+        "workspaces": [],
+        "destinations": [],
+        "personal": links(request, PERSONAL, {}) if user.is_authenticated else [],
+        "person": _named(user.get_username()) if user.is_authenticated else None,
+    }
     if place is None:
-        return {"workspace": None, "membership": None, "is_admin": False, "workspaces": []}
+        return frame
     workspace = place.workspace
     return {
-        "workspace": {
-            "name": workspace.name,
-            "slug": workspace.slug,
-            "initial": (workspace.name.strip()[:1] or "?").upper(),
-            "hue": hue_of(workspace.name),
-        },
+        **frame,
+        "workspace": {**_named(workspace.name), "slug": workspace.slug},
         "membership": place.membership,
         "is_admin": place.is_admin,
-        "workspaces": [other for other in workspaces_of(request.user) if other.pk != workspace.pk],
+        "workspaces": [
+            {**_named(other.name), "slug": other.slug} for other in workspaces_of(user) if other.pk != workspace.pk
+        ],
+        "destinations": links(request, DESTINATIONS, {"slug": workspace.slug}),
     }
+
+
+def _named(name: str) -> dict[str, Any]:
+    """Return a name with the mark that stands for it."""
+    return {"name": name, "initials": initials_of(name), "hue": hue_of(name)}
 
 
 def place_and_server(request: HttpRequest, slug: str, server_id: Any) -> tuple[Place, McpServer]:

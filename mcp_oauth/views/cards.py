@@ -3,28 +3,41 @@
 from __future__ import annotations
 
 import uuid
-import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Literal
+from datetime import UTC, datetime
+from typing import Final, Literal, get_args
 
 from django.db.models import BooleanField, ExpressionWrapper, Q
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from mcp_oauth.models import UNATTENDED_MODES, AuthorizationFlow, McpServer, McpServerOAuth, StoredListing
+from mcp_oauth.models import UNATTENDED_MODES, AuthorizationFlow, McpServer, McpServerOAuth, StoredListing, ToolCall
 from mcp_oauth.services.flows import open_flows
 from mcp_oauth.services.grants import authorization_required
 from mcp_oauth.services.workspaces import Person, Place
+from mcp_oauth.views.marks import hue_of, initials_of
+from mcp_oauth.views.scopes import scopes_in_words, scopes_with_names, shortened
 
 Tone = Literal["ok", "warn", "bad", "idle"]
 Group = Literal["needs_you", "connected", "available"]
-Action = Literal["connect", "reconnect", "grant_access", "open_again", "none"]
+# The one next step: of the person at the provider, of anybody at the server, of an administrator, or to use it.
+Action = Literal[
+    "connect", "reconnect", "grant_access", "open_again", "sign_in", "retry", "diagnose", "enter_headers", "none"
+]
+# What the list can be narrowed to: a group, or whether servers were reached, which is a fact apart.
+State = Literal["needs_you", "connected", "available", "unreachable"]
+Sort = Literal["name", "connected", "contact", "tools"]
+
+STATES: Final[tuple[State, ...]] = get_args(State)
+SORTS: Final[tuple[Sort, ...]] = get_args(Sort)
 
 # Columns a list does not need; one that cannot be read must not hide the other rows.
 _NOT_LISTED = (*McpServer.SECRETS, "oauth_options", "discover_result", "probe_steps")
+# A server that answered so was reached; asking once more changes nothing, and its documents say what is wrong.
+_WRONG_ANSWERS = frozenset({"server_refused", "redirect_refused", "response_too_large", "address_blocked"})
+_LONG_AGO = datetime.min.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True)
@@ -39,31 +52,42 @@ class StateLine:
 
 @dataclass(frozen=True)
 class ServerCard:
-    """One server as one person sees it."""
+    """One server as one person sees it.
+
+    ``owner`` says with whose account tools act there. ``permits`` are the granted scopes in words and ``permissions``
+    the same in one line. ``waiting_calls`` counts the person's calls that go on once they have done something.
+    """
 
     id: uuid.UUID
     name: str
     url: str
     host: str
-    initial: str
+    initials: str
     hue: int
     enabled: bool
     kind: str
     kind_label: str
+    owner: str
     authorized: StateLine | None
     reachable: StateLine | None
     group: Group
+    states: tuple[State, ...]
     action: Action
     can_disconnect: bool
     can_cancel: bool
     can_run: bool
     flow_id: str
+    waiting_calls: int
     tool_count: int | None
     tools_as_of: datetime | None
     tools_stale: bool
+    connected_at: datetime | None
     renews: bool
     expires_at: datetime | None
     scopes: tuple[str, ...]
+    permits: tuple[str, ...]
+    permissions: str
+    contacted_at: datetime | None
     tools_url: str
     refresh_url: str
     edit_url: str
@@ -80,13 +104,18 @@ class CardGroup:
     cards: tuple[ServerCard, ...]
 
 
-def hue_of(name: str) -> int:
-    """Return which of twelve colours stands behind the initials; the same on every machine."""
-    return zlib.crc32(name.encode()) % 12
+@dataclass(frozen=True)
+class StateChoice:
+    """One state the list can be narrowed to, and how many servers are in it."""
+
+    key: str
+    title: str
+    count: int
+    chosen: bool
 
 
 def cards_for(place: Place, user: Person, *, query: str = "") -> list[ServerCard]:
-    """Return the cards of a workspace in four queries, whatever its size."""
+    """Return the cards of a workspace in five queries, whatever its size."""
     servers = McpServer.objects.filter(workspace=place.workspace).defer(*_NOT_LISTED)
     if query:
         servers = servers.filter(Q(name__icontains=query) | Q(url__icontains=query))
@@ -96,6 +125,39 @@ def cards_for(place: Place, user: Person, *, query: str = "") -> list[ServerCard
 def card_for(place: Place, user: Person, server: McpServer) -> ServerCard:
     """Return one server's card."""
     return _cards(place, user, [server])[0]
+
+
+def state_choices(cards: Iterable[ServerCard], chosen: str) -> list[StateChoice]:
+    """Return what the list can be narrowed to; a state that no server is in is left out unless it is chosen."""
+    listed = list(cards)
+    titles: dict[State, str] = {
+        "needs_you": _("Needs you"),
+        "connected": _("Connected"),
+        "available": _("Available"),
+        "unreachable": _("Unreachable"),
+    }
+    counted = {key: sum(key in card.states for card in listed) for key in STATES}
+    everything = StateChoice("", _("All"), len(listed), chosen not in STATES)
+    return [
+        everything,
+        *(
+            StateChoice(key, titles[key], counted[key], key == chosen)
+            for key in STATES
+            if counted[key] or key == chosen
+        ),
+    ]
+
+
+def in_order(cards: Iterable[ServerCard], sort: str) -> list[ServerCard]:
+    """Return cards by name, by the newest connection or contact, or by how many tools there are."""
+    by_name = sorted(cards, key=lambda card: (card.name.casefold(), str(card.id)))
+    if sort == "connected":
+        return sorted(by_name, key=lambda card: card.connected_at or _LONG_AGO, reverse=True)
+    if sort == "contact":
+        return sorted(by_name, key=lambda card: card.contacted_at or _LONG_AGO, reverse=True)
+    if sort == "tools":
+        return sorted(by_name, key=lambda card: card.tool_count or 0, reverse=True)
+    return by_name
 
 
 def grouped(cards: Iterable[ServerCard]) -> list[CardGroup]:
@@ -153,6 +215,7 @@ def _cards(place: Place, user: Person, servers: Iterable[McpServer]) -> list[Ser
             Q(user_id=user.pk) | Q(user__isnull=True), kind=StoredListing.Kind.TOOLS, server_id__in=keys
         ).defer("entries")
     }
+    waiting = _waiting_calls(user, keys)
     return [
         _card(
             place,
@@ -160,9 +223,24 @@ def _cards(place: Place, user: Person, servers: Iterable[McpServer]) -> list[Ser
             grants.get(server.pk),
             flows.get(server.pk),
             catalogues.get((server.pk, server.uses_grants and not server.grant_is_shared)),
+            waiting.get(server.pk, 0),
         )
         for server in listed
     ]
+
+
+def _waiting_calls(user: Person, servers: list[uuid.UUID]) -> dict[uuid.UUID, int]:
+    """Count, by server, a person's calls that can still go on; one query."""
+    rows = ToolCall.objects.filter(
+        user_id=user.pk,
+        server_id__in=servers,
+        state__in=(ToolCall.State.AUTHORIZATION_REQUIRED, ToolCall.State.INPUT_REQUIRED),
+        resumable_until__gt=timezone.now(),
+    ).order_by()
+    counted: dict[uuid.UUID, int] = {}
+    for server_id in rows.values_list("server_id", flat=True):
+        counted[server_id] = counted.get(server_id, 0) + 1
+    return counted
 
 
 @dataclass(frozen=True)
@@ -181,6 +259,7 @@ def _card(
     grant: McpServerOAuth | None,
     flow: AuthorizationFlow | None,
     catalogue: StoredListing | None,
+    waiting_calls: int,
 ) -> ServerCard:
     standing = _standing(place, server, grant, flow)
     waiting = standing.action == "open_again"
@@ -188,41 +267,56 @@ def _card(
     if catalogue is not None and catalogue.server_generation != server.generation:
         catalogue = None
     unreachable = server.reachable is False
+    active = grant if grant is not None and grant.is_active else None
+    scopes = tuple(active.scope.split()) if active is not None else ()
+    permits = scopes_in_words(scopes)
+    states: tuple[State, ...] = (standing.group, "unreachable") if unreachable else (standing.group,)
     return ServerCard(
         id=server.pk,
         name=server.name,
         url=server.url,
         host=server.host,
-        initial=(server.name.strip()[:1] or "?").upper(),
+        initials=initials_of(server.name),
         hue=hue_of(server.name),
         enabled=server.enabled,
         kind=server.auth_mode,
         kind_label=_kind_label(server),
+        owner=_owner(server),
         authorized=standing.line,
         reachable=_reachable(server),
         group=standing.group,
-        action=standing.action,
+        states=states,
+        action=_next_step(place, server, standing),
         can_disconnect=grant is not None
         and server.auth_mode == McpServer.AuthMode.OAUTH
         and (place.is_admin or not server.grant_is_shared),
         can_cancel=waiting,
         can_run=standing.can_run,
         flow_id=str(flow.pk) if flow is not None and waiting else "",
+        waiting_calls=waiting_calls,
         tool_count=catalogue.entry_count if catalogue is not None else None,
         tools_as_of=catalogue.fetched_at if catalogue is not None else None,
         tools_stale=catalogue is not None and (unreachable or not standing.can_run),
-        renews=standing.action == "none"
-        and grant is not None
-        and grant.is_active
-        and bool(getattr(grant, "renews", 0)),
-        expires_at=grant.expires_at if grant is not None and grant.is_active else None,
-        scopes=tuple(grant.scope.split()) if grant is not None and grant.is_active else (),
+        connected_at=grant.connected_at if grant is not None else None,
+        renews=standing.action == "none" and active is not None and bool(getattr(active, "renews", 0)),
+        expires_at=active.expires_at if active is not None else None,
+        scopes=scopes,
+        permits=permits,
+        permissions=shortened(permits),
+        contacted_at=server.contacted_at,
         tools_url=reverse("mcp_oauth:server", kwargs=names),
         refresh_url=reverse("mcp_oauth:refresh", kwargs=names),
         edit_url=reverse("mcp_oauth:edit", kwargs=names),
         delete_url=reverse("mcp_oauth:delete", kwargs=names),
         diagnose_url=reverse("mcp_oauth:diagnose", kwargs=names),
     )
+
+
+def _next_step(place: Place, server: McpServer, standing: _Standing) -> Action:
+    """Return the one step that is offered: the standing's own, or what helps a server that was not reached."""
+    if standing.action != "none" or not server.enabled or server.reachable is not False:
+        return standing.action
+    return "diagnose" if place.is_admin and server.contact_error_code in _WRONG_ANSWERS else "retry"
 
 
 def _standing(
@@ -233,15 +327,7 @@ def _standing(
     if server.auth_mode == McpServer.AuthMode.NONE:
         return _Standing("connected", StateLine("ok", _("Open, no sign-in needed")), can_run=True)
     if server.auth_mode == McpServer.AuthMode.HEADERS:
-        if server.headers_refused_at is not None:
-            line = StateLine(
-                "bad",
-                _("Key not accepted"),
-                _("An administrator has to enter the server's headers again."),
-                server.headers_refused_at,
-            )
-            return _Standing("needs_you" if place.is_admin else "available", line)
-        return _Standing("connected", StateLine("ok", _("Opened by the workspace's own key")), can_run=True)
+        return _headers(place, server)
     if server.auth_mode == McpServer.AuthMode.ENTERPRISE:
         return _enterprise(place, server, grant)
     if server.is_unattended:
@@ -252,7 +338,7 @@ def _standing(
         line = StateLine(
             "warn",
             _("Wants more access"),
-            _("A tool asked for %(scope)s.") % {"scope": ", ".join(_missing(grant)[:5])[:200]},
+            _("A tool asks to: %(scopes)s.") % {"scopes": ", ".join(scopes_with_names(_missing(grant)[:5]))[:300]},
         )
         return _Standing("needs_you", line, "grant_access", can_run=True)
     if grant is not None and still_good(grant):
@@ -285,6 +371,21 @@ def _missing(grant: McpServerOAuth) -> list[str]:
     return [scope for scope in wanted if scope not in granted] or wanted
 
 
+def _headers(place: Place, server: McpServer) -> _Standing:
+    """Return how a server stands that a key opens which an administrator entered."""
+    if server.headers_refused_at is None:
+        return _Standing("connected", StateLine("ok", _("Opened by the workspace's own key")), can_run=True)
+    line = StateLine(
+        "bad",
+        _("Key not accepted"),
+        _("An administrator has to enter the server's headers again."),
+        server.headers_refused_at,
+    )
+    if place.is_admin:
+        return _Standing("needs_you", line, "enter_headers")
+    return _Standing("available", line)
+
+
 def _unattended(place: Place, server: McpServer, grant: McpServerOAuth | None) -> _Standing:
     """Return how a server stands that is opened without asking anybody."""
     workload = server.auth_mode == McpServer.AuthMode.WORKLOAD
@@ -299,7 +400,7 @@ def _unattended(place: Place, server: McpServer, grant: McpServerOAuth | None) -
         else _("An administrator has to check the client ID and its secret or key."),
         grant.reason_at,
     )
-    return _Standing("needs_you" if place.is_admin else "available", line, can_run=True)
+    return _refused_to_all(place, line)
 
 
 def _enterprise(place: Place, server: McpServer, grant: McpServerOAuth | None) -> _Standing:
@@ -309,14 +410,22 @@ def _enterprise(place: Place, server: McpServer, grant: McpServerOAuth | None) -
     if grant.reason == "sign_in_again":
         needed = authorization_required(_with_workspace(server, place), grant.reason)
         words = f"{needed.user_message} {needed.next_step}"
-        return _Standing("needs_you", StateLine("bad", _("Sign in again"), words, grant.reason_at), can_run=True)
+        line = StateLine("bad", _("Sign in again"), words, grant.reason_at)
+        return _Standing("needs_you", line, "sign_in", can_run=True)
     line = StateLine(
         "bad",
         _("Company sign-in refused"),
         _("An administrator has to check both clients, the scopes, and whether the company permits it."),
         grant.reason_at,
     )
-    return _Standing("needs_you" if place.is_admin else "available", line, can_run=True)
+    return _refused_to_all(place, line)
+
+
+def _refused_to_all(place: Place, line: StateLine) -> _Standing:
+    """Return the standing of an identity that nobody agreed to, which a call may still try again."""
+    if place.is_admin:
+        return _Standing("needs_you", line, "diagnose", can_run=True)
+    return _Standing("available", line, can_run=True)
 
 
 def _shared(grant: McpServerOAuth | None) -> _Standing:
@@ -344,10 +453,10 @@ def _reachable(server: McpServer) -> StateLine | None:
 def _kind_label(server: McpServer) -> str:
     if server.auth_mode == McpServer.AuthMode.OAUTH:
         if server.grant_is_shared:
-            return _("Uses OAuth; one connection for the whole workspace")
+            return _("Uses OAuth with one shared account")
         if server.client_id:
-            return _("Uses OAuth with this workspace's own app")
-        return _("Uses OAuth; you connect your own account")
+            return _("Uses OAuth with this workspace's app")
+        return _("Uses OAuth with your own account")
     if server.auth_mode == McpServer.AuthMode.WORKLOAD:
         return _("Uses OAuth with this deployment's workload identity")
     if server.auth_mode == McpServer.AuthMode.ENTERPRISE:
@@ -357,3 +466,14 @@ def _kind_label(server: McpServer) -> str:
     if server.auth_mode == McpServer.AuthMode.HEADERS:
         return _("Uses a key an administrator entered")
     return _("Open to everybody in this workspace")
+
+
+def _owner(server: McpServer) -> str:
+    """Return with whose account tools act there."""
+    if server.auth_mode == McpServer.AuthMode.OAUTH and server.grant_is_shared:
+        return _("Everybody acts with one account")
+    if server.auth_mode in {McpServer.AuthMode.OAUTH, McpServer.AuthMode.ENTERPRISE}:
+        return _("Your own account")
+    if server.is_unattended:
+        return _("Everybody acts as the application")
+    return _("Everybody in this workspace")

@@ -5,11 +5,12 @@ from __future__ import annotations
 from django.http import HttpResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
+from django.utils.translation import gettext as _
 from django.views.decorators.http import require_safe
 
 from mcp_oauth.services.workspaces import place_in, workspaces_of
 from mcp_oauth.views.access import SignedInRequest, page_context, person_required
-from mcp_oauth.views.cards import cards_for, grouped
+from mcp_oauth.views.cards import SORTS, cards_for, grouped, in_order, state_choices
 
 
 @require_safe
@@ -25,20 +26,40 @@ def home(request: SignedInRequest) -> HttpResponse:
 @require_safe
 @person_required
 def settings(request: SignedInRequest, slug: str) -> HttpResponse:
-    """Show the workspace's servers; ``?part=servers`` is the list alone, for a page that re-reads itself."""
+    """Show the workspace's servers, narrowed by ``q`` and ``state`` and in the order ``sort`` says.
+
+    ``?part=servers`` is the list alone, for a page that re-reads itself.
+    """
     place = place_in(request.user, slug)
     # PostgreSQL refuses a text with a NUL in it.
     query = request.GET.get("q", "").replace("\x00", "").strip()[:200]
-    cards = cards_for(place, request.user, query=query)
+    state, sort = request.GET.get("state", ""), request.GET.get("sort", "")
+    cards = in_order(cards_for(place, request.user, query=query), sort)
+    choices = state_choices(cards, state)
+    narrowed = any(choice.chosen and choice.key for choice in choices)
+    shown = [card for card in cards if state in card.states] if narrowed else cards
     part = request.GET.get("part") == "servers"
     context = {
         **page_context(request, place),
-        "groups": grouped(cards),
+        "groups": grouped(shown),
         "total": len(cards),
         "query": query,
+        "state": state if narrowed else "",
+        "sort": sort if sort in SORTS else SORTS[0],
+        "states": choices,
+        "sorts": _sorts(),
         "refresh_url": f"{reverse('mcp_oauth:settings', kwargs={'slug': slug})}?part=servers",
         "add_url": reverse("mcp_oauth:add", kwargs={"slug": slug}),
     }
     response = render(request, "mcp_oauth/_servers.html" if part else "mcp_oauth/settings.html", context)
     response["Cache-Control"] = "no-store"
     return response
+
+
+def _sorts() -> dict[str, str]:
+    return {
+        "name": _("By name"),
+        "connected": _("Newest connection first"),
+        "contact": _("Last contact first"),
+        "tools": _("Most tools first"),
+    }

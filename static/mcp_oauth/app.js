@@ -1,4 +1,4 @@
-// Improves pages that work without it: connecting in a popup, re-reading the list, filtering, copying.
+// Improves pages that work without it: connecting in a popup, doing things where one is, re-reading the list, filtering.
 
 const $ = (selector, root = document) => root.querySelector(selector);
 const $$ = (selector, root = document) => [...root.querySelectorAll(selector)];
@@ -6,6 +6,9 @@ const words = $("#words")?.dataset ?? {};
 const list = $("#servers");
 const POPUP = "mcp-connect-";
 const MARK = "mcp-oauth:popup";
+
+const parsed = (html) => new DOMParser().parseFromString(html, "text/html");
+const cardOf = (element) => element?.closest("[data-server]");
 
 function announce(text) {
   const region = $("#announcer");
@@ -37,29 +40,39 @@ function tellTimes(root = document) {
 
 let lastRead = Date.now();
 let reading = null;
+// Other tabs of this browser: whoever changes something says so, whoever shows a list looks again.
+const changes = new BroadcastChannel("mcp-oauth:changes");
+changes.addEventListener("message", () => { lastRead = 0; look(); });
 
 function waiting() {
-  return channels.size > 0 || Boolean($("[data-server][data-flow]"));
+  return channels.size > 0 || Boolean($("[data-server][data-flow], [data-server][data-soon]"));
 }
 
-function replaceList(html) {
-  const fresh = new DOMParser().parseFromString(html, "text/html");
+// What a row says, without the words of its times, which change by themselves, and what was added here.
+const said = (row) => row.outerHTML.replace(/(<time[^>]*?)( title="[^"]*")?>[^<]*/g, "$1>").replace(/ hidden=""| open=""/g, "");
+
+function replaceList(fresh) {
   const open = $$("details[open][id]", list).map((details) => details.id);
   const held = list.contains(document.activeElement) ? document.activeElement : null;
-  const card = held?.closest("[data-server]")?.dataset.server;
-  const alerts = $$(".alert", list).map((alert) => [alert.closest("[data-server]").id, alert]);
-  list.replaceChildren(...fresh.body.childNodes);
+  const card = cardOf(held)?.dataset.server;
+  const before = new Map($$("[data-server]", list).map((row) => [row.id, row]));
+  for (const row of $$("[data-server]", fresh)) {
+    const old = before.get(row.id);
+    if (!old) continue;
+    const alert = $(".alert", old);
+    alert?.remove();
+    // A row that says the same stays the element it is: what is open in it, and where it is, stays as well.
+    if (said(old) === said(row)) row.replaceWith(old);
+    if (!alert || !$("[data-connect]", document.contains(old) ? old : row)) continue;
+    alert.removeAttribute("role"); // it was spoken once
+    (row.isConnected ? row : old).append(alert);
+  }
+  list.replaceChildren(...fresh.childNodes);
   for (const id of open) {
     const details = document.getElementById(id);
     if (details) details.open = true;
   }
-  for (const [id, alert] of alerts) {
-    const place = document.getElementById(id);
-    if (!place || !$("[data-connect]", place)) continue;
-    alert.removeAttribute("role"); // it was spoken once
-    $(".words", place).append(alert);
-  }
-  if (held) {
+  if (held && document.activeElement !== held) {
     const target = (held.id && document.getElementById(held.id)) || (card && document.getElementById(`name-${card}`));
     target?.focus({ preventScroll: true });
   }
@@ -68,26 +81,38 @@ function replaceList(html) {
   listenForOpenFlows();
 }
 
-async function reread() {
-  if (!list?.dataset.refreshUrl) return;
+function listUrl() {
   const url = new URL(list.dataset.refreshUrl, location.href);
-  url.searchParams.delete("q"); // the whole list: the search box filters it here
+  const sort = $("#sort")?.value;
+  if (sort) url.searchParams.set("sort", sort);
+  return url; // the whole list: search and state narrow it here
+}
+
+let latest = null;
+const reread = () => (latest = readList());
+
+async function readList() {
+  if (!list?.dataset.refreshUrl) return;
   reading?.abort();
   const mine = (reading = new AbortController());
   try {
-    const response = await fetch(url, { headers: { Accept: "text/html" }, cache: "no-store", signal: mine.signal });
+    const response = await fetch(listUrl(), { headers: { Accept: "text/html" }, cache: "no-store", signal: mine.signal });
     if (response.redirected) return location.reload(); // signed out meanwhile
     const html = await response.text();
-    if (!response.ok || mine.signal.aborted) return;
+    if (mine.signal.aborted) return latest;
+    if (!response.ok) return;
     lastRead = Date.now();
-    replaceList(html);
-  } catch { /* offline or overtaken: what is shown stays, the next focus tries again */ }
+    replaceList(parsed(html).body);
+  } catch {
+    if (mine.signal.aborted) return latest; // overtaken: whoever waits, waits for the newer one
+    /* offline: what is shown stays, the next look tries again */
+  }
 }
 
 // A page about one server: reloaded only once its flow is over, so that nothing typed is lost.
 async function recheck() {
   const response = await fetch(location.href, { cache: "no-store" });
-  const fresh = new DOMParser().parseFromString(await response.text(), "text/html");
+  const fresh = parsed(await response.text());
   if (response.ok && !$("[data-server][data-flow]", fresh)) location.reload();
 }
 
@@ -100,6 +125,39 @@ function look() {
     if (list) reread();
     else if (waiting() && !$("[data-stay]")) recheck().catch(() => {});
   }
+}
+
+/* Doing something where one is: the page that answers is the list's own, so its news are taken from it. */
+
+async function actHere(button) {
+  button.setAttribute("aria-busy", "true");
+  const act = button.form;
+  try {
+    const body = new URLSearchParams(new FormData(act, button));
+    const response = await fetch(button.formAction, { method: "POST", headers: { Accept: "text/html" }, body });
+    const page = parsed(await response.text());
+    const there = $("#servers", page);
+    if (!response.ok) return complain(button, { message: $("main p", page)?.textContent });
+    if (new URL(response.url).pathname === location.pathname && there) {
+      lastRead = Date.now();
+      if ($("#sort")?.selectedIndex > 0) await reread();
+      else replaceList(there);
+    } else if ($("input[type=password]", page)) return location.reload(); // signed out meanwhile
+    else await reread();
+    say($(".messages", page));
+    changes.postMessage("");
+  } catch {
+    complain(button, { message: words.offline, next_step: words.retry });
+  } finally {
+    button.removeAttribute("aria-busy");
+  }
+}
+
+function say(messages) {
+  const place = $(".messages");
+  if (!place || !messages) return;
+  place.replaceChildren(...messages.childNodes);
+  $$("[data-dismiss]", place).forEach((button) => { button.hidden = false; });
 }
 
 /* Connecting. */
@@ -128,6 +186,7 @@ async function settled(text) {
   if (list) {
     await reread();
     announce(text);
+    changes.postMessage("");
   } else if ($("[data-stay]")) {
     // This page is the answer to a POST: reloading it would run the tool again.
     const note = document.createElement("div");
@@ -169,9 +228,8 @@ function openPopup(server, text) {
   return popup;
 }
 
-function complain(form, error) {
-  const card = form.closest("[data-server]");
-  const place = (card && $(".words", card)) || form.closest(".note") || form.parentElement;
+function complain(button, error) {
+  const place = cardOf(button) || button.closest(".note") || button.parentElement;
   $(".alert", place)?.remove();
   const alert = document.createElement("div");
   alert.className = "alert";
@@ -189,26 +247,25 @@ function destination(text) {
   return url.href;
 }
 
-function post(form, signal) {
-  const body = new URLSearchParams(new FormData(form));
-  return fetch(form.action, { method: "POST", headers: { Accept: "application/json" }, body, signal });
+function post(button, signal) {
+  const body = new URLSearchParams(new FormData(button.form, button));
+  return fetch(button.formAction, { method: "POST", headers: { Accept: "application/json" }, body, signal });
 }
 
 // After the connection and not within it, so that nobody waits in the popup for a slow server.
 async function listTools(place) {
-  const form = place && $("form[data-refresh=due]", place);
-  if (!list || !form) return;
-  try { await post(form); } catch { /* the list says how the server is */ }
+  const button = place && $("button[data-due]", place);
+  if (!list || !button) return;
+  try { await post(button); } catch { /* the list says how the server is */ }
   await reread();
 }
 
-async function start(form, popup, attempt) {
-  const button = $("button", form);
+async function start(button, popup, attempt) {
   button.setAttribute("aria-busy", "true");
-  $(".alert", form.closest("[data-server]") ?? form)?.remove();
-  announce(form.dataset.contacting);
+  $(".alert", cardOf(button) ?? button.parentElement)?.remove();
+  announce(button.dataset.contacting);
   try {
-    const response = await post(form, attempt.signal);
+    const response = await post(button, attempt.signal);
     const answer = await response.json();
     if (answer.status === "redirect") {
       const url = destination(answer.authorization_url);
@@ -222,29 +279,33 @@ async function start(form, popup, attempt) {
     } else {
       popup.close();
       if (answer.error?.code === "not_signed_in") return location.reload();
-      complain(form, answer.error ?? {});
+      complain(button, answer.error ?? {});
     }
   } catch (error) {
     if (attempt.signal.aborted) return; // pressed again: the window is the newer attempt's
     popup.close();
-    complain(form, { message: words.failed, next_step: words.retry });
+    complain(button, { message: words.failed, next_step: words.retry });
   } finally {
-    if (attempts.get(form.elements.server.value) === attempt) button.removeAttribute("aria-busy");
+    if (attempts.get(button.value) === attempt) button.removeAttribute("aria-busy");
   }
 }
 
 document.addEventListener("submit", (event) => {
-  const form = event.target;
-  if (!form.matches("form[data-connect]")) return;
-  const server = form.elements.server.value;
+  const button = event.submitter;
+  if (button?.matches("[data-here]") && list) {
+    event.preventDefault();
+    if (!button.matches("[aria-busy]")) actHere(button);
+    return;
+  }
+  if (!button?.matches("[data-connect]")) return;
   // In the click itself: after an await it would be blocked. A blocked one leaves the form to the tab.
-  const popup = openPopup(server, form.dataset.contacting);
+  const popup = openPopup(button.value, button.dataset.contacting);
   if (!popup) return;
   event.preventDefault();
-  attempts.get(server)?.abort();
+  attempts.get(button.value)?.abort();
   const attempt = new AbortController();
-  attempts.set(server, attempt);
-  start(form, popup, attempt);
+  attempts.set(button.value, attempt);
+  start(button, popup, attempt);
 });
 
 /* Back. */
@@ -260,16 +321,20 @@ function reportBack(main) {
   close.nextElementSibling.hidden = true; // the way back is the window behind
 }
 
-/* Filtering, copying, menus. */
+/* Searching, states and order. */
 
 function filter(input) {
   const root = $(input.dataset.filter);
   const wanted = input.value.trim().toLocaleLowerCase();
+  const state = input.form?.elements.state?.value ?? "";
+  const counted = {};
   let shown = 0;
   for (const item of $$("[data-search]", root)) {
     const hit = item.dataset.search.toLocaleLowerCase().includes(wanted);
-    item.hidden = !hit;
-    shown += hit;
+    const states = item.dataset.states?.split(" ") ?? [];
+    if (hit) for (const key of ["", ...states]) counted[key] = (counted[key] ?? 0) + 1;
+    item.hidden = !hit || (state !== "" && !states.includes(state));
+    shown += !item.hidden;
   }
   for (const group of $$("[data-group]", root)) {
     const left = $$("[data-search]:not([hidden])", group).length;
@@ -277,29 +342,39 @@ function filter(input) {
     const count = $("[data-count]", group);
     if (count) count.textContent = left;
   }
+  for (const number of $$("[data-number]")) number.textContent = counted[number.dataset.number] ?? 0;
   const nothing = $("[data-nothing]", root);
   if (!nothing) return;
   const before = nothing.hidden;
-  nothing.hidden = shown > 0 || !wanted;
+  nothing.hidden = shown > 0 || !(wanted || state);
   if (before && !nothing.hidden) announce(nothing.textContent);
 }
 
-for (const input of $$("input[data-filter]")) {
-  let narrowed = Boolean(input.defaultValue); // the server sent only what matches
-  input.addEventListener("input", () => {
-    filter(input);
-    const url = new URL(location.href);
-    input.value ? url.searchParams.set("q", input.value) : url.searchParams.delete("q");
-    history.replaceState(history.state, "", url);
-    if (!narrowed) return;
-    if (list) {
-      narrowed = false;
-      reread();
-    } else if (!input.value) {
-      location.assign(url);
-    }
-  });
+function remember(form) {
+  const url = new URL(location.href);
+  for (const [name, value] of new FormData(form)) {
+    const usual = name === "sort" && $("#sort").selectedIndex === 0;
+    value && !usual ? url.searchParams.set(name, value) : url.searchParams.delete(name);
+  }
+  history.replaceState(history.state, "", url);
+  return url;
 }
+
+for (const input of $$("input[data-filter]")) {
+  const form = input.form;
+  // The server sent only what matches; the whole list comes with the first change.
+  let narrowed = Boolean(input.defaultValue || $("[data-state][checked]:not([value=''])", form));
+  form.addEventListener("input", ({ target }) => {
+    if (target.id !== "sort") filter(input);
+    const url = remember(form);
+    if (list && (narrowed || target.id === "sort")) reread();
+    else if (narrowed && !input.value) location.assign(url);
+    if (list) narrowed = false;
+  });
+  form.addEventListener("submit", (event) => { if (list) event.preventDefault(); });
+}
+
+/* Copying, menus, messages. */
 
 for (const button of $$("button[data-copy]")) {
   if (!navigator.clipboard) continue;
@@ -316,6 +391,8 @@ for (const button of $$("button[data-copy]")) {
 
 document.addEventListener("click", ({ target }) => {
   for (const menu of $$("details.menu[open]")) if (!menu.contains(target)) menu.open = false;
+  const dismiss = target.closest?.("[data-dismiss]");
+  if (dismiss) dismiss.parentElement.remove();
 });
 document.addEventListener("keydown", (event) => {
   if (event.key !== "Escape") return;
@@ -332,8 +409,10 @@ function openTarget() {
 
 const callback = $("[data-callback]");
 if (callback) reportBack(callback);
+if ($(".messages .note")) changes.postMessage(""); // something was just done in this tab
+$$("[data-dismiss]").forEach((button) => { button.hidden = false; });
 tellTimes();
-setInterval(tellTimes, 30000);
+setInterval(() => { if (waiting() || Date.now() - lastRead > 60000) look(); else tellTimes(); }, 15000);
 listenForOpenFlows();
 window.addEventListener("hashchange", openTarget);
 window.addEventListener("focus", look);

@@ -178,15 +178,21 @@ def test_a_hint_that_it_only_reads_hides_no_warning_that_it_destroys() -> None:
 # Members of the pages' own values that are addresses, each made here and none a server's word.
 OUR_ADDRESSES = {
     "action",
+    "add_url",
     "admin_url",
     "authorization_url",
     "back_url",
     "card.delete_url",
+    "card.diagnose_url",
     "card.edit_url",
+    "card.refresh_url",
     "card.tools_url",
     "field.id_for_label",
     "firstof",
+    "icon",
+    "logout_url",
     "static",
+    "to.url",
     "tool.anchor",
     "url",
 }
@@ -205,7 +211,7 @@ def test_no_template_loads_or_links_to_what_a_server_names() -> None:
         assert not re.search(r"style=|srcset=|<iframe|<object|<embed|<link[^>]*{{", text), page
         for attribute, value in re.findall(r'\b(src|href|formaction|poster|data)="((?:{[{%].*?[%}]}|[^"])*)"', text):
             names = re.findall(r"{[{%]\s*([\w.]+)", value)
-            assert attribute == "href" or set(names) <= {"static"}, (page, value)
+            assert attribute in {"href", "formaction"} or set(names) <= {"static"}, (page, value)
             found |= set(names) - {"if", "endif"}
     # The person goes to an authorization server's address; it is checked, and opened by a link and nothing else.
     assert found <= OUR_ADDRESSES
