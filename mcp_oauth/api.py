@@ -106,7 +106,7 @@ def _server_json(server: McpServer, grant: McpServerOAuth | None) -> dict[str, A
         "name": server.name,
         "reference": server.natural_name(),
         "url": server.url,
-        "enabled": server.enabled,
+        "enabled": server.is_in_use,
         "auth_mode": server.auth_mode,
         "shared": server.grant_is_shared,
         "authorized": good if server.uses_grants else server.headers_refused_at is None,

@@ -89,6 +89,10 @@ class McpOAuthSettings:
     EVENT_DAYS: int = 400
     EVENTS_FORGOTTEN_AT_ONCE: int = 5000
 
+    # How long a removed server can still be kept: long enough to notice a mistake, short enough that nobody's access
+    # lingers. It goes in the next round of refresh_mcp_tokens after that.
+    REMOVAL_GRACE_SECONDS: float = 900.0
+
     # Metadata documents, registrations and token answers are a few KiB; nobody needs more.
     OAUTH_DOCUMENT_BYTES: int = 64 * 1024
 

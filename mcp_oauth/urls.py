@@ -17,6 +17,7 @@ urlpatterns = [
     path("workspaces/<slug:slug>/mcp/<uuid:server_id>/run/", servers.run, name="run"),
     path("workspaces/<slug:slug>/mcp/<uuid:server_id>/edit/", servers.edit, name="edit"),
     path("workspaces/<slug:slug>/mcp/<uuid:server_id>/delete/", servers.delete, name="delete"),
+    path("workspaces/<slug:slug>/mcp/<uuid:server_id>/keep/", servers.keep, name="keep"),
     path("workspaces/<slug:slug>/mcp/<uuid:server_id>/refresh/", servers.refresh, name="refresh"),
     path("workspaces/<slug:slug>/mcp/<uuid:server_id>/diagnose/", servers.diagnose, name="diagnose"),
     path("mcp/oauth/start/", oauth.start, name="start"),

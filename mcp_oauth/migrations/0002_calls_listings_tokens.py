@@ -26,6 +26,11 @@ class Migration(migrations.Migration):
             name="denied_tools",
             field=models.JSONField(blank=True, default=list, verbose_name="denied tools"),
         ),
+        migrations.AddField(
+            model_name="mcpserver",
+            name="removal_at",
+            field=models.DateTimeField(editable=False, null=True, verbose_name="removed at"),
+        ),
         migrations.AlterField(
             model_name="event",
             name="kind",

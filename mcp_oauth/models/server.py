@@ -46,6 +46,8 @@ class McpServer(models.Model):
         _("enabled"), default=True, help_text=_("A disabled server cannot be connected or used.")
     )
     created_at = models.DateTimeField(_("added"), auto_now_add=True)
+    # Set while an administrator can still think better of removing it; until then it is out of use.
+    removal_at = models.DateTimeField(_("removed at"), null=True, editable=False)
 
     auth_mode = models.CharField(_("kind of authorization"), max_length=20, choices=AuthMode, default=AuthMode.NONE)
     auth_mode_source = models.CharField(
@@ -132,6 +134,11 @@ class McpServer(models.Model):
             return urlsplit(self.url).netloc or "?"
         except ValueError:  # an address written past the services must not hide the other rows
             return "?"
+
+    @property
+    def is_in_use(self) -> bool:
+        """Whether people may connect and use it: it is enabled, and not about to be removed."""
+        return self.enabled and self.removal_at is None
 
     @property
     def uses_grants(self) -> bool:

@@ -8,7 +8,6 @@ from typing import Any, TypeVar
 from django.utils.translation import gettext as _
 
 from mcp_oauth.exceptions import (
-    ConfigurationError,
     CredentialsRefused,
     InsufficientScope,
     ServerRefused,
@@ -17,6 +16,7 @@ from mcp_oauth.exceptions import (
 from mcp_oauth.models import McpServer
 from mcp_oauth.services import contacts, grants, step_up
 from mcp_oauth.services.grants import UsableGrant
+from mcp_oauth.services.removal import require_in_use
 from mcp_oauth.services.steps import Plan, WaitingStep, WireStep
 from mcp_oauth.services.wire import target_for
 from mcp_oauth.services.workspaces import Person
@@ -45,8 +45,7 @@ def on_behalf(
         InsufficientScope: the grant lacks a scope.
         ServerUnreachable, ServerRefused: the server's fault.
     """
-    if not server.enabled:
-        raise ConfigurationError(_("%(server)s is disabled.") % {"server": server.name})
+    require_in_use(server)
     rejected_version: int | None = None
     while True:
         grant = None

@@ -50,6 +50,7 @@ from mcp_oauth.services.events import record
 from mcp_oauth.services.flows import bound_open_flows, browser_hash, consume, find_flow, require_same_person
 from mcp_oauth.services.probes import probe
 from mcp_oauth.services.registrations import Client, client_for, forget, redirect_uri
+from mcp_oauth.services.removal import require_in_use
 from mcp_oauth.services.renewal import store_tokens
 from mcp_oauth.services.revocation import end_grant
 from mcp_oauth.services.servers import opt_outs_of, options_of, record_probe
@@ -276,8 +277,7 @@ def disconnect(server: McpServer | uuid.UUID | str, user: Person) -> Disconnecte
 
 
 def _require_oauth(server: McpServer) -> None:
-    if not server.enabled:
-        raise ConfigurationError(_("%(server)s is disabled.") % {"server": server.name})
+    require_in_use(server)
     if server.auth_mode != McpServer.AuthMode.OAUTH:
         raise ConfigurationError(_("%(server)s does not use OAuth.") % {"server": server.name})
 

@@ -198,6 +198,7 @@ def refresh_due_grants(*, within: float) -> list[tuple[McpServerOAuth, McpOAuthE
         state=McpServerOAuth.State.ACTIVE,
         refresh_token__isnull=False,
         server__enabled=True,
+        server__removal_at__isnull=True,
         server_generation=F("server__generation"),
     )
     due = due.filter(expires_at__lte=timezone.now() + timedelta(seconds=max(within, settings.REFRESH_SKEW_SECONDS)))

@@ -65,6 +65,12 @@ def shown_redirect_uri() -> str:
         return error.user_message
 
 
+def client_ids_of(server: McpServer) -> list[str]:
+    """Return the client IDs this application has in a server's workspace, except those that it publishes itself."""
+    rows = OAuthRegistration.objects.filter(workspace_id=server.workspace_id).exclude(kind=OAuthRegistration.Kind.CIMD)
+    return [server.client_id, *rows.values_list("client_id", flat=True)]
+
+
 def client_metadata_url() -> str:
     """Return where this application's client ID metadata document is published."""
     return settings.CLIENT_METADATA_URL or settings.public_url + reverse("mcp_oauth:client_metadata")

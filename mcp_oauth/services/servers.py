@@ -191,9 +191,14 @@ def update_server(server: McpServer, wanted: ServerSettings, *, actor: Person | 
 
 
 def delete_server(server: McpServer, *, actor: Person | None = None) -> Ended:
-    """Remove a server with everything that belongs to it; its grants are revoked upstream as far as possible."""
+    """Remove a server with everything that belongs to it; its grants are revoked upstream as far as possible.
+
+    Raises:
+        NotFound: somebody else removed it meanwhile.
+    """
     ended = _revoke_all(server, actor)
     with transaction.atomic(), revoked_already():
+        _take_row(server)
         _record_change(server, "removed", actor)
         server.delete()
     return ended

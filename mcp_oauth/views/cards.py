@@ -21,13 +21,22 @@ from mcp_oauth.views.marks import hue_of, initials_of
 from mcp_oauth.views.scopes import scopes_in_words, scopes_with_names, shortened
 
 Tone = Literal["ok", "warn", "bad", "idle"]
-Group = Literal["needs_you", "connected", "available"]
+Group = Literal["needs_you", "connected", "available", "leaving"]
 # The one next step: of the person at the provider, of anybody at the server, of an administrator, or to use it.
 Action = Literal[
-    "connect", "reconnect", "grant_access", "open_again", "sign_in", "retry", "diagnose", "enter_headers", "none"
+    "connect",
+    "reconnect",
+    "grant_access",
+    "open_again",
+    "sign_in",
+    "retry",
+    "diagnose",
+    "enter_headers",
+    "keep",
+    "none",
 ]
 # What the list can be narrowed to: a group, or whether servers were reached, which is a fact apart.
-State = Literal["needs_you", "connected", "available", "unreachable"]
+State = Literal["needs_you", "connected", "available", "leaving", "unreachable"]
 Sort = Literal["name", "connected", "contact", "tools"]
 
 STATES: Final[tuple[State, ...]] = get_args(State)
@@ -88,10 +97,12 @@ class ServerCard:
     permits: tuple[str, ...]
     permissions: str
     contacted_at: datetime | None
+    removal_at: datetime | None
     tools_url: str
     refresh_url: str
     edit_url: str
     delete_url: str
+    keep_url: str
     diagnose_url: str
 
 
@@ -134,6 +145,7 @@ def state_choices(cards: Iterable[ServerCard], chosen: str) -> list[StateChoice]
         "needs_you": _("Needs you"),
         "connected": _("Connected"),
         "available": _("Available"),
+        "leaving": _("Being removed"),
         "unreachable": _("Unreachable"),
     }
     counted = {key: sum(key in card.states for card in listed) for key in STATES}
@@ -166,6 +178,7 @@ def grouped(cards: Iterable[ServerCard]) -> list[CardGroup]:
         "needs_you": _("Needs you"),
         "connected": _("Connected"),
         "available": _("Available"),
+        "leaving": _("Being removed"),
     }
     by_group: dict[Group, list[ServerCard]] = {key: [] for key in titles}
     for card in cards:
@@ -278,7 +291,7 @@ def _card(
         host=server.host,
         initials=initials_of(server.name),
         hue=hue_of(server.name),
-        enabled=server.enabled,
+        enabled=server.is_in_use,
         kind=server.auth_mode,
         kind_label=_kind_label(server),
         owner=_owner(server),
@@ -289,6 +302,7 @@ def _card(
         action=_next_step(place, server, standing),
         can_disconnect=grant is not None
         and server.auth_mode == McpServer.AuthMode.OAUTH
+        and server.removal_at is None
         and (place.is_admin or not server.grant_is_shared),
         can_cancel=waiting,
         can_run=standing.can_run,
@@ -304,17 +318,19 @@ def _card(
         permits=permits,
         permissions=shortened(permits),
         contacted_at=server.contacted_at,
+        removal_at=server.removal_at,
         tools_url=reverse("mcp_oauth:server", kwargs=names),
         refresh_url=reverse("mcp_oauth:refresh", kwargs=names),
         edit_url=reverse("mcp_oauth:edit", kwargs=names),
         delete_url=reverse("mcp_oauth:delete", kwargs=names),
+        keep_url=reverse("mcp_oauth:keep", kwargs=names),
         diagnose_url=reverse("mcp_oauth:diagnose", kwargs=names),
     )
 
 
 def _next_step(place: Place, server: McpServer, standing: _Standing) -> Action:
     """Return the one step that is offered: the standing's own, or what helps a server that was not reached."""
-    if standing.action != "none" or not server.enabled or server.reachable is not False:
+    if standing.action != "none" or not server.is_in_use or server.reachable is not False:
         return standing.action
     return "diagnose" if place.is_admin and server.contact_error_code in _WRONG_ANSWERS else "retry"
 
@@ -322,6 +338,11 @@ def _next_step(place: Place, server: McpServer, standing: _Standing) -> Action:
 def _standing(
     place: Place, server: McpServer, grant: McpServerOAuth | None, flow: AuthorizationFlow | None
 ) -> _Standing:
+    if server.removal_at is not None:
+        line = StateLine(
+            "warn", _("Being removed"), _("It is out of use. What people granted is revoked when it goes.")
+        )
+        return _Standing("leaving", line, "keep" if place.is_admin and server.removal_at > timezone.now() else "none")
     if not server.enabled:
         return _Standing("available", StateLine("idle", _("Disabled by an administrator")))
     if server.auth_mode == McpServer.AuthMode.NONE:

@@ -46,6 +46,8 @@ class StepView:
     next_step: str
     # The step before it says the same of another document.
     repeats: bool = False
+    # Counts the requests of a whole diagnosis from 1; 0 for a fact.
+    number: int = 0
 
     @property
     def is_calm(self) -> bool:
@@ -67,12 +69,18 @@ class StageView:
     steps: tuple[StepView, ...]
 
 
-def step_views(steps: Iterable[Mapping[str, Any]]) -> list[StepView]:
-    """Return stored or fresh steps for a page; what a damaged row holds in a member's place reads as nothing."""
+def step_views(steps: Iterable[Mapping[str, Any]], *, asked_before: int = 0) -> list[StepView]:
+    """Return stored or fresh steps for a page; what a damaged row holds in a member's place reads as nothing.
+
+    ``asked_before`` is how many requests the stages before these have.
+    """
     states, labels = _states(), _labels()
     views: list[StepView] = []
     for step in steps:
         view = _step(step, states, labels)
+        if view.method:
+            asked_before += 1
+            view = replace(view, number=asked_before)
         reason = (view.label, view.note, view.field, view.rule)
         before = views[-1] if views and view.method and not view.is_calm and view.rule else None
         repeats = before is not None and reason == (before.label, before.note, before.field, before.rule)
@@ -94,7 +102,13 @@ def stage_views(steps: Iterable[Mapping[str, Any]]) -> list[StageView]:
     for step in steps:
         key = step.get("stage")
         by_stage[key if isinstance(key, str) and key in by_stage else "contact"].append(step)
-    return [StageView(key, titles[key], tuple(step_views(found))) for key, found in by_stage.items() if found]
+    stages, asked = [], 0
+    for key, found in by_stage.items():
+        if found:
+            views = step_views(found, asked_before=asked)
+            asked += sum(bool(view.method) for view in views)
+            stages.append(StageView(key, titles[key], tuple(views)))
+    return stages
 
 
 def _step(step: Mapping[str, Any], states: Mapping[str, str], labels: Mapping[str, str]) -> StepView:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 import uuid
 from typing import Any
@@ -11,11 +12,13 @@ from django.contrib import messages
 from django.http import HttpResponse, JsonResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
+from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 from django.views.decorators.debug import sensitive_post_parameters, sensitive_variables
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
+from mcp_oauth.conf import settings
 from mcp_oauth.exceptions import AuthorizationRequired, InsufficientScope, InvalidRequest, McpOAuthError, NotFound
 from mcp_oauth.forms import ServerForm
 from mcp_oauth.models import McpServer, McpServerOAuth
@@ -23,12 +26,15 @@ from mcp_oauth.services import catalog, limits, servers
 from mcp_oauth.services.calls import call_tool
 from mcp_oauth.services.catalog import list_tools
 from mcp_oauth.services.diagnosis import Diagnosis, diagnose_server
-from mcp_oauth.services.registrations import shown_redirect_uri
+from mcp_oauth.services.registrations import client_ids_of, shown_redirect_uri
+from mcp_oauth.services.removal import keep_server, schedule_removal
 from mcp_oauth.services.workspaces import Place, place_in, require_admin
 from mcp_oauth.sessions.results import ToolDescription
 from mcp_oauth.views.access import SignedInRequest, page_context, person_required, place_and_server, wants_json
 from mcp_oauth.views.cards import card_for
-from mcp_oauth.views.diagnosis import stage_views, step_views
+from mcp_oauth.views.diagnosis import StageView, stage_views, step_views
+from mcp_oauth.views.report import report_text
+from mcp_oauth.views.sequence import Later, Sequence, drawing, what_follows
 from mcp_oauth.views.tools import ErrorView, result_view, tool_view
 
 # What the person mends by going to the authorization server; the button is offered right where it happens.
@@ -153,21 +159,40 @@ def edit(request: SignedInRequest, slug: str, server_id: uuid.UUID) -> HttpRespo
 @require_http_methods(["GET", "HEAD", "POST"])
 @person_required
 def delete(request: SignedInRequest, slug: str, server_id: uuid.UUID) -> HttpResponse:
-    """Remove a server after saying what ends with it."""
+    """Remove a server after saying what ends with it: in a while, or with ``now`` at once."""
     place, gone = place_and_server(request, slug, server_id)
     require_admin(place)
-    if request.method == "POST":
+    if request.method == "POST" and request.POST.get("now"):
         name = gone.name
         ended = servers.delete_server(gone, actor=request.user)
         messages.success(request, (_("%(name)s is removed.") % {"name": name} + f" {ended.in_words()}").rstrip())
         return redirect(_settings_url(place))
+    if request.method == "POST":
+        schedule_removal(gone, actor=request.user)
+        text = _("%(name)s is out of use now and will be removed. Until then you can keep it; nothing is revoked yet.")
+        messages.success(request, text % {"name": gone.name})
+        return redirect(_settings_url(place) + f"#server-{gone.pk}")
     context = {
         **page_context(request, place),
         "card": card_for(place, request.user, gone),
         "grant_count": McpServerOAuth.objects.filter(server=gone).count(),
+        "grace_minutes": math.ceil(settings.REMOVAL_GRACE_SECONDS / 60),
         "back_url": _settings_url(place),
     }
     return _private(render(request, "mcp_oauth/server_delete.html", context))
+
+
+@require_POST
+@person_required
+def keep(request: SignedInRequest, slug: str, server_id: uuid.UUID) -> HttpResponse:
+    """Keep a server that was about to be removed."""
+    place, kept = place_and_server(request, slug, server_id)
+    require_admin(place)
+    if keep_server(kept, actor=request.user):
+        messages.success(request, _("%(name)s is kept and in use again.") % {"name": kept.name})
+    else:
+        messages.error(request, _("%(name)s was not about to be removed, or its time is over.") % {"name": kept.name})
+    return redirect(_settings_url(place) + f"#server-{kept.pk}")
 
 
 @sensitive_variables()
@@ -208,16 +233,42 @@ def diagnose(request: SignedInRequest, slug: str, server_id: uuid.UUID) -> HttpR
         diagnosis = diagnose_server(shown)
         _read_again(shown)
     steps = diagnosis.as_json()["steps"] if diagnosis is not None else shown.probe_evidence()
+    verdict = diagnosis.verdict if diagnosis is not None else shown.probe_verdict
+    asked_at = timezone.now() if diagnosis is not None else shown.probed_at
+    stages = stage_views(steps)
     context = {
         **page_context(request, place),
         "card": card_for(place, request.user, shown),
         "diagnosis": diagnosis,
-        "verdict": diagnosis.verdict if diagnosis is not None else shown.probe_verdict,
-        "stages": stage_views(steps),
-        "asked_at": shown.probed_at,
+        "verdict": verdict,
+        "stages": stages,
+        "sequence": _sequence(shown, diagnosis, stages),
+        "report": report_text(
+            url=shown.url,
+            verdict=verdict,
+            asked_at=asked_at,
+            protocol_version=shown.protocol_version,
+            stages=stages,
+            hidden=client_ids_of(shown),
+        ),
+        "asked_at": asked_at,
         "back_url": _settings_url(place),
     }
     return _private(render(request, "mcp_oauth/diagnose.html", context))
+
+
+def _sequence(server: McpServer, diagnosis: Diagnosis | None, stages: list[StageView]) -> Sequence | None:
+    """Draw what was asked, and after a diagnosis what would follow with a person."""
+    follows: tuple[Later, ...] = ()
+    if diagnosis is not None and server.uses_grants:
+        follows = what_follows(diagnosis.registration, with_person=not server.is_unattended)
+    return drawing(
+        stages,
+        server_host=server.host,
+        issuer=diagnosis.issuer if diagnosis is not None else "",
+        follows=follows,
+        stopped=diagnosis is not None and bool(diagnosis.failures),
+    )
 
 
 def _matches(tool: ToolDescription, query: str) -> bool:

@@ -29,10 +29,10 @@ function tellTimes(root = document) {
     const at = new Date(time.dateTime);
     if (Number.isNaN(at.getTime())) continue;
     time.title = at.toLocaleString(language);
-    if (!time.matches("[data-ago]")) continue;
+    if (!time.matches("[data-ago], [data-in]")) continue;
     const seconds = (Date.now() - at) / 1000;
-    const [unit, size] = UNITS.find(([, length]) => seconds >= length) ?? [];
-    time.textContent = unit ? relative.format(-Math.floor(seconds / size), unit) : words.now;
+    const [unit, size] = UNITS.find(([, length]) => Math.abs(seconds) >= length) ?? [];
+    time.textContent = unit ? relative.format(-Math.trunc(seconds / size), unit) : words.now;
   }
 }
 

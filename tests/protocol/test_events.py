@@ -198,7 +198,7 @@ def test_what_the_provider_said_to_a_revocation_is_kept_and_shown(
     browser = browser_of(boss)
     connect(browser, server, person("ada"))
 
-    page = browser.post(f"/workspaces/{workspace.slug}/mcp/{server.pk}/delete/", follow=True)
+    page = browser.post(f"/workspaces/{workspace.slug}/mcp/{server.pk}/delete/", {"now": "1"}, follow=True)
 
     assert words in page.content.decode()
     assert trail("revoked") == [("revoked", outcome)]

@@ -30,7 +30,7 @@ CANARY = "canary-51c8"
 # Nobody listens on the discard port.
 NOBODY = "http://127.0.0.1:9/mcp"
 JSON = "application/json"
-OF_A_SERVER = ("server", "run", "edit", "delete", "refresh", "diagnose")
+OF_A_SERVER = ("server", "run", "edit", "delete", "keep", "refresh", "diagnose")
 
 Answer = Any
 Serve = Callable[..., OpenServer]
@@ -94,9 +94,9 @@ MATRIX: dict[tuple[str, str], tuple[int, int, int, int]] = {
     ("api_servers", "get"): (401, 200, 200, 200),
     ("api_tools", "get"): (401, 200, 200, 404),
     ("api_call", "post"): (401, 200, 200, 404),
-    # Last, for it ends the server.
     ("delete", "get"): (LOGIN, 403, 200, 404),
     ("delete", "post"): (LOGIN, 403, 302, 404),
+    ("keep", "post"): (LOGIN, 403, 302, 404),
 }
 
 
@@ -131,7 +131,7 @@ def test_each_role_gets_where_it_may(view: str, method: str, open_mcp_server: Se
     if stranger == 404:
         assert server.name not in text_of(answers[2])
         assert server.url not in text_of(answers[2])
-    assert McpServer.objects.filter(pk=server.pk).exists() == ((view, method) != ("delete", "post"))
+    assert (McpServer.objects.get().removal_at is not None) == ((view, method) == ("delete", "post"))
 
 
 @pytest.mark.requirement("T39")
@@ -209,7 +209,7 @@ def test_an_administrator_adds_edits_and_deletes_a_server(open_mcp_server: Serve
     assert (server.url, server.generation) == (second.url, 2)
     assert "People have to connect to it again." in text_of(response)
 
-    response = client.post(path_to("delete", server), follow=True)
+    response = client.post(path_to("delete", server), {"now": "1"}, follow=True)
 
     assert not McpServer.objects.exists()
     assert "Board is removed." in text_of(response)
@@ -712,7 +712,7 @@ def test_a_damaged_row_blanks_no_list_and_breaks_no_page(
     edit = client.get(path_to("edit", server))
     opened["POST edit"] = client.post(path_to("edit", server), typed(url=peer.url, auth_mode=mode, name="Mended"))
     opened["POST disconnect"] = client.post(reverse("mcp_oauth:disconnect"), {"server": str(server.pk)})
-    opened["POST delete"] = client.post(path_to("delete", server))
+    opened["POST delete"] = client.post(path_to("delete", server), {"now": "1"})
 
     assert {name: answer.status_code for name, answer in opened.items() if answer.status_code == 500} == {}
     # Whatever is damaged, an administrator can still look at it, save over it, and remove it.

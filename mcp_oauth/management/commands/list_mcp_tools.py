@@ -33,7 +33,7 @@ class Command(TypedCommand):
         user = person_named(options["user"]) if options["user"] else None
         if options["server"]:
             return _listing(find_server(options["server"]), user, refresh=options["refresh"])
-        servers = McpServer.objects.select_related("workspace").filter(enabled=True)
+        servers = McpServer.objects.select_related("workspace").filter(enabled=True, removal_at__isnull=True)
         if user is not None:
             servers = servers.filter(workspace__memberships__user_id=user.pk)
         listings = []

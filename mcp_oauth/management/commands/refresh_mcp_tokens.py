@@ -13,6 +13,7 @@ from django.db import close_old_connections
 from mcp_oauth.management.base import TypedCommand, usage_error
 from mcp_oauth.services.events import forget_old_events
 from mcp_oauth.services.grants import refresh_due_grants
+from mcp_oauth.services.removal import remove_due_servers
 
 
 class Command(TypedCommand):
@@ -20,7 +21,7 @@ class Command(TypedCommand):
 
     help = (
         "Renews every access token that ends soon. Safe to run on many hosts at once; asks nobody anything. "
-        "Events older than EVENT_DAYS go as well. "
+        "Events older than EVENT_DAYS go as well, and servers whose removal is due. "
         "Example: refresh_mcp_tokens --within 600 --watch"
     )
 
@@ -55,6 +56,7 @@ class Command(TypedCommand):
         """Say how many were renewed, and name each failure."""
         lines = [f"{result['refreshed']} renewed, {len(result['failed'])} failed."]
         lines += [f"  {item['server']} · {item['user']}: {item['code']}" for item in result["failed"]]
+        lines += [f"  {name}: removed" for name in result["servers_removed"]]
         return "\n".join(lines)
 
 
@@ -72,5 +74,10 @@ def _round(within: float) -> dict[str, Any]:
         for grant, error in outcomes
         if error is not None
     ]
-    # The one job that runs all the time also keeps the audit trail to its length.
-    return {"refreshed": len(outcomes) - len(failed), "failed": failed, "events_forgotten": forget_old_events()}
+    # The one job that runs all the time also removes what is due, and keeps the audit trail to its length.
+    return {
+        "refreshed": len(outcomes) - len(failed),
+        "failed": failed,
+        "servers_removed": remove_due_servers(),
+        "events_forgotten": forget_old_events(),
+    }
