@@ -101,6 +101,9 @@ def cache(url: str) -> dict[str, Any]:
 
 DEBUG = flag("DEBUG")
 
+# The components of the pages in every state, at /styleguide/; for those who work on them.
+SHOW_STYLEGUIDE = DEBUG or flag("SHOW_STYLEGUIDE")
+
 SECRET_KEY = text("SECRET_KEY")
 if not SECRET_KEY:
     if not DEBUG:

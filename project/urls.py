@@ -7,11 +7,13 @@ from django.contrib.auth.views import LoginView, LogoutView
 from django.urls import include, path
 
 from mcp_oauth.views import pages
+from project import styleguide
 
 urlpatterns = [
     path("", pages.home, name="home"),
     path("admin/", admin.site.urls),
     path("accounts/login/", LoginView.as_view(redirect_authenticated_user=True), name="login"),
     path("accounts/logout/", LogoutView.as_view(), name="logout"),
+    path("styleguide/", styleguide.show, name="styleguide"),
     path("", include("mcp_oauth.urls")),
 ]

@@ -18,6 +18,7 @@ os.environ.update(
     PUBLIC_URL="http://127.0.0.1:8000",
     ALLOWED_HOSTS="",
     DEBUG="0",
+    SHOW_STYLEGUIDE="1",
     TRUST_PROXY_HEADERS="0",
     WHITENOISE_USE_FINDERS="1",
 )

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final, Literal, get_args
 
 from django.db.models import BooleanField, ExpressionWrapper, Q
-from django.urls import reverse
+from django.urls import NoReverseMatch, reverse
 from django.utils import timezone
 from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 
 from mcp_oauth.models import UNATTENDED_MODES, AuthorizationFlow, McpServer, McpServerOAuth, StoredListing, ToolCall
 from mcp_oauth.services.flows import open_flows
@@ -46,6 +47,9 @@ SORTS: Final[tuple[Sort, ...]] = get_args(Sort)
 _NOT_LISTED = (*McpServer.SECRETS, "oauth_options", "discover_result", "probe_steps")
 # A server that answered so was reached; asking once more changes nothing, and its documents say what is wrong.
 _WRONG_ANSWERS = frozenset({"server_refused", "redirect_refused", "response_too_large", "address_blocked"})
+# What a card has an address of.
+_LINKED = ("tools", "refresh", "edit", "delete", "diagnose", "start", "disconnect")
+_NO_SERVER = "00000000-0000-0000-0000-000000000000"
 _LONG_AGO = datetime.min.replace(tzinfo=UTC)
 
 
@@ -60,11 +64,32 @@ class StateLine:
 
 
 @dataclass(frozen=True)
+class Step:
+    """One thing to press: a link, or a button that posts ``name`` and ``value`` to its address.
+
+    ``look`` is a button's class. ``connects``: it leads to the authorization server. ``stays``: its answer is the list
+    again, so that script can show what is new where one is.
+    """
+
+    key: str
+    label: str
+    url: str
+    look: str = ""
+    name: str = ""
+    value: str = ""
+    is_link: bool = False
+    connects: bool = False
+    stays: bool = False
+
+
+@dataclass(frozen=True)
 class ServerCard:
     """One server as one person sees it.
 
     ``owner`` says with whose account tools act there. ``permits`` are the granted scopes in words and ``permissions``
-    the same in one line. ``waiting_calls`` counts the person's calls that go on once they have done something.
+    the same in one line. ``waiting_calls`` counts the person's calls that go on once they have done something. What is
+    counted stands in words beside it. ``step`` is the one next step that ``action`` names, and ``aside`` the way to say
+    no to it.
     """
 
     id: uuid.UUID
@@ -82,12 +107,15 @@ class ServerCard:
     group: Group
     states: tuple[State, ...]
     action: Action
+    step: Step | None
+    aside: Step | None
     can_disconnect: bool
-    can_cancel: bool
     can_run: bool
     flow_id: str
     waiting_calls: int
+    waiting_words: str
     tool_count: int | None
+    tool_words: str
     tools_as_of: datetime | None
     tools_stale: bool
     connected_at: datetime | None
@@ -102,8 +130,9 @@ class ServerCard:
     refresh_url: str
     edit_url: str
     delete_url: str
-    keep_url: str
     diagnose_url: str
+    start_url: str
+    disconnect_url: str
 
 
 @dataclass(frozen=True)
@@ -228,7 +257,7 @@ def _cards(place: Place, user: Person, servers: Iterable[McpServer]) -> list[Ser
             Q(user_id=user.pk) | Q(user__isnull=True), kind=StoredListing.Kind.TOOLS, server_id__in=keys
         ).defer("entries")
     }
-    waiting = _waiting_calls(user, keys)
+    waiting, addresses = _waiting_calls(user, keys), _addresses(place)
     return [
         _card(
             place,
@@ -237,6 +266,7 @@ def _cards(place: Place, user: Person, servers: Iterable[McpServer]) -> list[Ser
             flows.get(server.pk),
             catalogues.get((server.pk, server.uses_grants and not server.grant_is_shared)),
             waiting.get(server.pk, 0),
+            addresses,
         )
         for server in listed
     ]
@@ -273,16 +303,18 @@ def _card(
     flow: AuthorizationFlow | None,
     catalogue: StoredListing | None,
     waiting_calls: int,
+    addresses: Mapping[str, str],
 ) -> ServerCard:
     standing = _standing(place, server, grant, flow)
     waiting = standing.action == "open_again"
-    names = {"slug": place.workspace.slug, "server_id": server.pk}
     if catalogue is not None and catalogue.server_generation != server.generation:
         catalogue = None
     unreachable = server.reachable is False
     active = grant if grant is not None and grant.is_active else None
     scopes = tuple(active.scope.split()) if active is not None else ()
     permits = scopes_in_words(scopes)
+    action = _next_step(place, server, standing)
+    links = {name: pattern.replace(_NO_SERVER, str(server.pk)) for name, pattern in addresses.items()}
     states: tuple[State, ...] = (standing.group, "unreachable") if unreachable else (standing.group,)
     return ServerCard(
         id=server.pk,
@@ -299,16 +331,19 @@ def _card(
         reachable=_reachable(server),
         group=standing.group,
         states=states,
-        action=_next_step(place, server, standing),
+        action=action,
+        step=_step(server, action, standing.group, links),
+        aside=_aside(server, action, flow, links),
         can_disconnect=grant is not None
         and server.auth_mode == McpServer.AuthMode.OAUTH
         and server.removal_at is None
         and (place.is_admin or not server.grant_is_shared),
-        can_cancel=waiting,
         can_run=standing.can_run,
         flow_id=str(flow.pk) if flow is not None and waiting else "",
         waiting_calls=waiting_calls,
+        waiting_words=_waiting_words(waiting_calls),
         tool_count=catalogue.entry_count if catalogue is not None else None,
+        tool_words=_tool_words(catalogue.entry_count) if catalogue is not None else "",
         tools_as_of=catalogue.fetched_at if catalogue is not None else None,
         tools_stale=catalogue is not None and (unreachable or not standing.can_run),
         connected_at=grant.connected_at if grant is not None else None,
@@ -316,16 +351,61 @@ def _card(
         expires_at=active.expires_at if active is not None else None,
         scopes=scopes,
         permits=permits,
-        permissions=shortened(permits),
+        permissions=_("can %(what)s") % {"what": shortened(permits)} if permits else "",
         contacted_at=server.contacted_at,
         removal_at=server.removal_at,
-        tools_url=reverse("mcp_oauth:server", kwargs=names),
-        refresh_url=reverse("mcp_oauth:refresh", kwargs=names),
-        edit_url=reverse("mcp_oauth:edit", kwargs=names),
-        delete_url=reverse("mcp_oauth:delete", kwargs=names),
-        keep_url=reverse("mcp_oauth:keep", kwargs=names),
-        diagnose_url=reverse("mcp_oauth:diagnose", kwargs=names),
+        **{f"{name}_url": links[name] for name in _LINKED},
     )
+
+
+def _addresses(place: Place) -> dict[str, str]:
+    """Return the addresses of a server's pages, with a mark in the server's place: one look-up a page and not a row."""
+    names = {"slug": place.workspace.slug, "server_id": _NO_SERVER}
+    of_a_server = {"tools": "server", **{name: name for name in ("refresh", "edit", "delete", "keep", "diagnose")}}
+    try:
+        sign_out = reverse("logout")
+    except NoReverseMatch:  # the site signs people in by other means
+        sign_out = ""
+    return {
+        **{name: reverse(f"mcp_oauth:{view}", kwargs=names) for name, view in of_a_server.items()},
+        **{name: reverse(f"mcp_oauth:{name}") for name in ("start", "cancel", "decline", "disconnect")},
+        "sign_out": sign_out,
+    }
+
+
+def _step(server: McpServer, action: Action, group: Group, links: Mapping[str, str]) -> Step | None:
+    """Return what is pressed for an action."""
+    pk = str(server.pk)
+    if action in {"connect", "reconnect", "grant_access", "open_again"}:
+        labels = {
+            "connect": _("Connect with OAuth"),
+            "reconnect": _("Reconnect"),
+            "grant_access": _("Grant access"),
+            "open_again": _("Open again"),
+        }
+        # The strong colour only where something is wanted of the person.
+        look = {"connect": "soft", "open_again": ""}.get(action, "strong")
+        return Step("connect", labels[action], links["start"], look, "server", pk, connects=True)
+    if action == "retry":
+        return Step("retry", _("Retry"), links["refresh"], stays=True)
+    if action == "diagnose":
+        return Step("diagnose", _("Diagnose"), links["diagnose"], "strong" if group == "needs_you" else "")
+    if action == "enter_headers":
+        return Step("enter", _("Enter the key"), links["edit"], "strong", is_link=True)
+    if action == "keep":
+        return Step("keep", _("Keep it"), links["keep"], "soft", stays=True)
+    if action == "sign_in":
+        return Step("leave", _("Sign in again"), links["sign_out"], "strong") if links["sign_out"] else None
+    return Step("tools", _("Tools"), links["tools"], is_link=True)
+
+
+def _aside(server: McpServer, action: Action, flow: AuthorizationFlow | None, links: Mapping[str, str]) -> Step | None:
+    """Return the way to say no to what is offered."""
+    if action == "open_again" and flow is not None:
+        return Step("cancel", _("Cancel"), links["cancel"], "quiet", "flow", str(flow.pk), stays=True)
+    if action == "grant_access":
+        return Step("decline", _("Not now"), links["decline"], "quiet", "server", str(server.pk), stays=True)
+    return None
 
 
 def _next_step(place: Place, server: McpServer, standing: _Standing) -> Action:
@@ -498,3 +578,15 @@ def _owner(server: McpServer) -> str:
     if server.is_unattended:
         return _("Everybody acts as the application")
     return _("Everybody in this workspace")
+
+
+def _tool_words(count: int) -> str:
+    return ngettext("%(count)d tool", "%(count)d tools", count) % {"count": count}
+
+
+def _waiting_words(count: int) -> str:
+    if not count:
+        return ""
+    return ngettext("%(count)d call is waiting for you", "%(count)d calls are waiting for you", count) % {
+        "count": count
+    }

@@ -17,8 +17,9 @@ Lane = Literal["person", "application", "server", "authorization_server"]
 MOST_ARROWS: Final = 40
 # What fits between two lanes on the narrowest screen, in letters.
 _LONGEST: Final = 34
-_HEAD: Final = 64
-_ROW: Final = 60
+_LONGEST_ANSWER: Final = 38
+_HEAD: Final = 84
+_ROW: Final = 68
 _LATER: Final = 36
 _FOOT: Final = 16
 
@@ -155,12 +156,12 @@ def _request(step: StepView, start: float, end: float, y: int) -> Arrow:
         tone=step.tone,
         later=False,
         text=_short(f"{step.method} {_path(step.url)}"),
-        answer=_short(f"{status} · {step.state}"),
+        answer=_short(f"{status} · {step.state}", _LONGEST_ANSWER),
         from_x=_percent(start),
         to_x=_percent(end),
         middle=_percent((start + end) / 2),
         y=y,
-        answer_y=y + 26,
+        answer_y=y + 28,
         tip=_tip(rightward),
         answer_tip=_tip(not rightward),
     )
@@ -210,8 +211,8 @@ def _host(url: str) -> str:
         return ""
 
 
-def _short(text: str) -> str:
-    return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
+def _short(text: str, longest: int = _LONGEST) -> str:
+    return text if len(text) <= longest else text[: longest - 1] + "…"
 
 
 def _percent(value: float) -> str:

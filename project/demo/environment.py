@@ -31,6 +31,7 @@ def prepare(arguments: list[str]) -> None:
     port = port_from(arguments)
     os.environ.update(
         DEBUG="0",
+        SHOW_STYLEGUIDE="1",
         SECRET_KEY=_kept("secret_key", lambda: secrets.token_urlsafe(50)),
         MCP_OAUTH_ENCRYPTION_KEYS=_kept("encryption_key", lambda: base64.b64encode(os.urandom(32)).decode()),
         MCP_OAUTH_ALLOW_LOOPBACK="1",

@@ -228,6 +228,8 @@ function openPopup(server, text) {
   return popup;
 }
 
+const contacting = (button) => words.contacting.replace("{name}", button.dataset.connect);
+
 function complain(button, error) {
   const place = cardOf(button) || button.closest(".note") || button.parentElement;
   $(".alert", place)?.remove();
@@ -263,7 +265,7 @@ async function listTools(place) {
 async function start(button, popup, attempt) {
   button.setAttribute("aria-busy", "true");
   $(".alert", cardOf(button) ?? button.parentElement)?.remove();
-  announce(button.dataset.contacting);
+  announce(contacting(button));
   try {
     const response = await post(button, attempt.signal);
     const answer = await response.json();
@@ -299,7 +301,7 @@ document.addEventListener("submit", (event) => {
   }
   if (!button?.matches("[data-connect]")) return;
   // In the click itself: after an await it would be blocked. A blocked one leaves the form to the tab.
-  const popup = openPopup(button.value, button.dataset.contacting);
+  const popup = openPopup(button.value, contacting(button));
   if (!popup) return;
   event.preventDefault();
   attempts.get(button.value)?.abort();

@@ -1,4 +1,4 @@
-"""A removed server can be kept for a while: it is out of use at once, and nothing is revoked before its time is over."""
+"""A removed server can be kept for a while: it is out of use at once, and revoked when its time is over."""
 
 from __future__ import annotations
 
