@@ -265,16 +265,17 @@ def _load() -> McpOAuthSettings:
 class _LazySettings:
     """Reads ``settings.MCP_OAUTH`` on first use and again after a test overrides it."""
 
-    def __init__(self) -> None:
-        self._loaded: McpOAuthSettings | None = None
+    _loaded: McpOAuthSettings | None = None
 
     def __getattr__(self, name: str) -> Any:
         if self._loaded is None:
-            self._loaded = _load()
+            # Values are found without this function from then on; a call asks for some thirty of them.
+            loaded = _load()
+            self.__dict__.update(vars(loaded), _loaded=loaded)
         return getattr(self._loaded, name)
 
     def reload(self) -> None:
-        self._loaded = None
+        self.__dict__.clear()
 
 
 def _reload_when_changed(*, setting: str, **_: Any) -> None:

@@ -24,6 +24,7 @@ from mcp_oauth.exceptions import (
 from mcp_oauth.net.addresses import blocked_kind
 from mcp_oauth.net.budget import OriginSlots, spend_request
 from mcp_oauth.net.policy import NetworkPolicy
+from mcp_oauth.net.streams import AsyncioBackend
 from mcp_oauth.oauth.urls import is_loopback_host
 
 logger = logging.getLogger(__name__)
@@ -147,7 +148,7 @@ class _GuardedBackend(httpcore2.AsyncNetworkBackend):
     def __init__(self, policy: NetworkPolicy, resolve: Resolver) -> None:
         self._policy = policy
         self._resolve = resolve
-        self._dialler = httpcore2.AnyIOBackend()
+        self._dialler = AsyncioBackend()
         # The operator's own, wherever it stands.
         self._proxy = _host_and_port(policy.proxy) if policy.proxy else None
 
@@ -398,17 +399,14 @@ class _GuardedTransport(httpx2.AsyncBaseTransport):
 
 
 def _check_response(response: httpcore2.Response, limit: int, url: httpx2.URL) -> None:
-    headers = httpx2.Headers(response.headers)
-    encoding = headers.get("content-encoding", "").strip().lower()
-    if encoding not in ("", "identity"):
-        raise NetworkFault(
-            ServerUnreachable(
-                f"{shown_url(url)} sent an encoded body although none was asked for.", document=shown_url(url)
-            )
-        )
-    length = headers.get("content-length", "")
-    if length.isascii() and length.isdigit() and (len(length) > 15 or int(length) > limit):
-        raise _too_large(url, limit)
+    for name, value in response.headers:
+        kind = name.lower()
+        if kind == b"content-encoding" and value.strip().lower() not in (b"", b"identity"):
+            shown = shown_url(url)
+            sentence = f"{shown} sent an encoded body although none was asked for."
+            raise NetworkFault(ServerUnreachable(sentence, document=shown))
+        if kind == b"content-length" and value.isdigit() and (len(value) > 15 or int(value) > limit):
+            raise _too_large(url, limit)
 
 
 def _too_large(url: httpx2.URL, limit: int) -> NetworkFault:

@@ -13,7 +13,6 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-import httpcore2
 import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -27,6 +26,7 @@ from django.utils import timezone
 from mcp_oauth import call_tool, list_tools
 from mcp_oauth.exceptions import AuthorizationRequired, ConfigurationError, McpOAuthError
 from mcp_oauth.models import AuthorizationFlow, McpServer, McpServerOAuth, OAuthRegistration, StoredListing, Workspace
+from mcp_oauth.net.streams import AsyncioBackend
 from mcp_oauth.oauth.authorization import authorization_url
 from mcp_oauth.oauth.options import OAuthOptions
 from mcp_oauth.oauth.registration import registration_request
@@ -430,13 +430,13 @@ def test_no_address_from_a_server_leads_into_the_network_it_is_asked_from(
     at = account()
     SOURCES[source](at)
     dialled: set[str] = set()
-    connect_tcp = httpcore2.AnyIOBackend.connect_tcp
+    connect_tcp = AsyncioBackend.connect_tcp
 
     async def watched(self: Any, host: str, *args: Any, **options: Any) -> Any:
         dialled.add(host)
         return await connect_tcp(self, host, *args, **options)
 
-    monkeypatch.setattr(httpcore2.AnyIOBackend, "connect_tcp", watched)
+    monkeypatch.setattr(AsyncioBackend, "connect_tcp", watched)
 
     started = start(at.browser, at.server)
     if "error" not in started:

@@ -41,6 +41,7 @@ from mcp_oauth.models import (
     Workspace,
 )
 from mcp_oauth.net import transport
+from mcp_oauth.net.streams import AsyncioBackend
 from mcp_oauth.services import wire
 from mcp_oauth.services.servers import ServerSettings, add_server
 from mcp_oauth.sessions import client, loop
@@ -314,13 +315,13 @@ def _no_pauses_of_our_own() -> Iterator[None]:
 def dialled(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
     """Record every address that is dialled."""
     seen: list[tuple[str, int]] = []
-    dial = httpcore2.AnyIOBackend.connect_tcp
+    dial = AsyncioBackend.connect_tcp
 
     async def connect_tcp(self: Any, host: str, port: int, **options: Any) -> httpcore2.AsyncNetworkStream:
         seen.append((host, port))
         return await dial(self, host, port, **options)
 
-    monkeypatch.setattr(httpcore2.AnyIOBackend, "connect_tcp", connect_tcp)
+    monkeypatch.setattr(AsyncioBackend, "connect_tcp", connect_tcp)
     return seen
 
 

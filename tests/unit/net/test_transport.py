@@ -29,6 +29,7 @@ from mcp_oauth.exceptions import (
 )
 from mcp_oauth.net import transport as transport_module
 from mcp_oauth.net.policy import NetworkPolicy
+from mcp_oauth.net.streams import AsyncioBackend
 from mcp_oauth.net.transport import (
     LIMIT_EXTENSION,
     NetworkFault,
@@ -104,7 +105,7 @@ def dialled(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         seen.append(host)
         raise httpcore2.ConnectError("nobody is there")
 
-    monkeypatch.setattr(httpcore2.AnyIOBackend, "connect_tcp", connect_tcp)
+    monkeypatch.setattr(AsyncioBackend, "connect_tcp", connect_tcp)
     return seen
 
 
