@@ -20,7 +20,7 @@ from tests.bench.stage import Stage
 
 _RAW, _SDK = "raw POST (httpx2, no Django)", "import of the SDK's client"
 _KNOWN, _NEW = "call_tool, a server it knows", "call_tool, a server never met"
-_MARKS = ("interpreter", "httpx2", "Django", "SDK", "answer", "second answer")
+_MARKS = ("interpreter", "httpx2", "Django", "client", "answer", "second answer")
 
 
 def measure(stage: Stage, effort: Effort) -> Findings:

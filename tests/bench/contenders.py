@@ -1,4 +1,4 @@
-"""The ways to run one tool that are compared: the bare HTTP request, the SDK, and this application."""
+"""The ways to run one tool that are compared: the bare HTTP request, and this application; `sdk` has the SDK's."""
 
 from __future__ import annotations
 
@@ -15,14 +15,11 @@ from urllib.request import urlopen
 import httpx2
 from django.contrib.auth.models import User
 from django.test import Client as Browser
-from mcp.client import Client
-from mcp.client.streamable_http import streamable_http_client
 
 from mcp_oauth import acall_tool, call_tool
 from mcp_oauth.models import McpServer
 from mcp_oauth.net.policy import NetworkPolicy
 from mcp_oauth.net.transport import guarded_transport
-from tests.bench.peers import TOKEN
 from tests.bench.timing import Once, from_tasks
 
 TOOL = "add"
@@ -107,36 +104,6 @@ async def _session_of_its_own(client: httpx2.AsyncClient, recorded: Recorded) ->
     done = {"jsonrpc": "2.0", "method": "notifications/initialized"}
     (await client.post(recorded.url, headers=headers, json=done)).raise_for_status()
     return session_id
-
-
-@contextlib.asynccontextmanager
-async def sdk_as_documented(recorded: Recorded) -> AsyncIterator[Once]:
-    """Open a client for every call, as the SDK's documentation shows it."""
-
-    async def once() -> None:
-        async with _sdk_client(recorded.url) as client:
-            expect_sum((await client.call_tool(TOOL, ARGUMENTS)).structured_content)
-
-    yield once
-
-
-@contextlib.asynccontextmanager
-async def sdk_kept_open(recorded: Recorded) -> AsyncIterator[Once]:
-    """Keep one of the SDK's clients open for all calls."""
-    async with _sdk_client(recorded.url) as client:
-        await client.list_tools()
-
-        async def once() -> None:
-            expect_sum((await client.call_tool(TOOL, ARGUMENTS)).structured_content)
-
-        yield once
-
-
-@contextlib.asynccontextmanager
-async def _sdk_client(url: str) -> AsyncIterator[Client]:
-    http = httpx2.AsyncClient(headers={"Authorization": f"Bearer {TOKEN}sdk"}, timeout=30)
-    async with http, Client(streamable_http_client(url, http_client=http)) as client:
-        yield client
 
 
 def asynchronous(server: McpServer, user: User) -> Contender:

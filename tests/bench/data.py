@@ -10,7 +10,7 @@ from django.utils import timezone
 
 from mcp_oauth import list_tools
 from mcp_oauth.models import McpServer, McpServerOAuth, Membership, Workspace
-from tests.bench.peers import TOKEN, TOKEN_PATH
+from tests.bench.facts import TOKEN, TOKEN_PATH
 
 ISSUER, CLIENT_ID = "http://127.0.0.1:9", "bench"
 _CHUNK = 500

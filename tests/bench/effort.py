@@ -14,12 +14,14 @@ class Effort:
     calls: int
     starts: int
     listings: int
+    memory_kinds: tuple[str, ...]
     memory_users: int
     memory_first: int
     memory_calls: int
     growth_sizes: tuple[int, ...]
     growth_rounds: int
     growth_calls: int
+    renewal_ways: tuple[str, ...]
     renewal_callers: int
     renewal_calls: int
     renewal_rounds: int
@@ -32,29 +34,33 @@ FULL = Effort(
     calls=64,
     starts=5,
     listings=5,
+    memory_kinds=("json", "legacy"),
     memory_users=200,
     memory_first=100,
     memory_calls=10_000,
     growth_sizes=(10, 100, 1000),
     growth_rounds=15,
     growth_calls=60,
+    renewal_ways=("threads", "tasks"),
     renewal_callers=100,
     renewal_calls=5,
     renewal_rounds=3,
     profiled_calls=400,
 )
 QUICK = Effort(
-    callers=(1, 4),
+    callers=(2,),
     rounds=1,
     calls=4,
     starts=1,
     listings=1,
+    memory_kinds=("json",),
     memory_users=5,
     memory_first=10,
     memory_calls=20,
-    growth_sizes=(2, 4),
+    growth_sizes=(2,),
     growth_rounds=1,
     growth_calls=4,
+    renewal_ways=("threads",),
     renewal_callers=10,
     renewal_calls=2,
     renewal_rounds=1,

@@ -13,9 +13,9 @@ from mcp_oauth import alist_tools, list_tools
 from mcp_oauth.models import McpServer
 from tests.bench.data import grants_for, servers_at, team
 from tests.bench.effort import Effort
+from tests.bench.facts import SLOW_SECONDS, SLOW_TOOLS
 from tests.bench.processes import worker
 from tests.bench.report import Findings, Goal, Table
-from tests.bench.slow_peers import ANSWER_SECONDS, TOOLS
 from tests.bench.stage import Stage
 
 
@@ -26,7 +26,7 @@ def measure(stage: Stage, effort: Effort) -> Findings:
         seconds = measuring.ask("fan_out:listings", urls=urls, times=effort.listings)
     ratio = seconds["all"] / seconds["one"]
     table = Table(
-        f"Listing servers that answer after {ANSWER_SECONDS * 1000:.0f} ms, {TOOLS} tools each",
+        f"Listing servers that answer after {SLOW_SECONDS * 1000:.0f} ms, {SLOW_TOOLS} tools each",
         ("", "ms", "÷ one"),
         [
             ("one server", seconds["one"] * 1000, 1.0),
@@ -63,7 +63,7 @@ def _list_all(servers: list[McpServer], user: User) -> int:
 
 
 def _expect(servers: int, tools: int) -> None:
-    if tools != servers * TOOLS:
+    if tools != servers * SLOW_TOOLS:
         raise RuntimeError(f"a wrong answer is no measurement: {tools} tools of {servers} servers")
 
 

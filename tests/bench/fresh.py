@@ -33,10 +33,10 @@ def call(marks: _Marks, server: str, user: int) -> None:
 
     person = User.objects.get(pk=user)
     marks.reach("Django")
-    # What the first call would import; beside it the loop, the TLS context and the connection are left.
+    # What the first call would import; the loop, the TLS context and the connection are left to it.
     import mcp_oauth.sessions.client  # noqa: F401
 
-    marks.reach("SDK")
+    marks.reach("client")
     for name in ("answer", "second answer"):
         if call_tool(server, person, "add", {"a": 19, "b": 23}).structured_content != {"total": 42}:
             raise RuntimeError("a wrong answer is no measurement")

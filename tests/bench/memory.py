@@ -21,7 +21,7 @@ _THREADS = 8
 def measure(stage: Stage, effort: Effort) -> Findings:
     """Let people call, take the size, let all of them call on, take it again; a process and a database per server."""
     rows, goals = [], []
-    for kind in ("json", "legacy"):
+    for kind in effort.memory_kinds:
         with worker(stage.databases.new(f"memory-{kind}")) as measuring:
             measuring.ask("memory:prepare", url=stage.peers[kind], people=effort.memory_users)
             few = measuring.ask("memory:resident_after", first=0, calls=effort.memory_first)

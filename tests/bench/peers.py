@@ -18,15 +18,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from project.peers.recording import read_request
 from project.peers.resource_server import MCP_PATH, mcp_app
 from project.peers.serving import base_url_of, listening_socket
+from tests.bench.facts import RENEWAL_SECONDS, TOKEN, TOKEN_PATH
 from tests.bench.slow_peers import serve_slowly
 from tests.servers.mcp import build_mcp
 from tests.servers.serving import serve_on
 
-# Every token that begins like this is let in: checking one costs a comparison, which raw requests pay as well.
-TOKEN = "bench-"
-TOKEN_PATH = "/token"
-# Long enough to see who waits for it.
-RENEWAL_SECONDS = 0.3
 # What belongs to one connection and not to the request.
 _HOP = frozenset({"host", "content-length", "connection", "accept-encoding", "transfer-encoding"})
 

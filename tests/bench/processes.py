@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -12,8 +13,6 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
-
-from project.peers.serving import base_url_of, listening_socket
 
 ROOT = Path(__file__).resolve().parents[2]
 # Far beyond what any of it takes.
@@ -78,8 +77,8 @@ def environment_on(database_url: str) -> dict[str, str]:
 @contextmanager
 def gunicorn(database_url: str) -> Iterator[str]:
     """Serve the project as a deployment does; yields its origin."""
-    listener = listening_socket()
-    os.set_inheritable(listener.fileno(), True)
+    listener = socket.create_server(("127.0.0.1", 0))
+    origin = f"http://127.0.0.1:{listener.getsockname()[1]}"
     command = [sys.executable, "-m", "gunicorn", "project.wsgi", "--bind", f"fd://{listener.fileno()}"]
     command += ["--worker-class", "gthread", "--workers", str(API_WORKERS), "--threads", str(API_THREADS)]
     # As behind a proxy, which keeps its connections.
@@ -88,9 +87,9 @@ def gunicorn(database_url: str) -> Iterator[str]:
     process = subprocess.Popen(command, cwd=ROOT, env=environment, pass_fds=[listener.fileno()])
     try:
         # The socket listens already: whoever connects waits for the first worker.
-        with urlopen(f"{base_url_of(listener)}/accounts/login/", timeout=PATIENCE):
+        with urlopen(f"{origin}/accounts/login/", timeout=PATIENCE):
             pass
-        yield base_url_of(listener)
+        yield origin
     finally:
         process.terminate()
         process.wait(PATIENCE)

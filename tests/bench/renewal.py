@@ -19,7 +19,7 @@ from mcp_oauth.models import McpServer, McpServerOAuth
 from tests.bench import contenders
 from tests.bench.data import grants_for, servers_at, team
 from tests.bench.effort import Effort
-from tests.bench.peers import RENEWAL_SECONDS, TOKEN_PATH
+from tests.bench.facts import RENEWAL_SECONDS, TOKEN_PATH
 from tests.bench.processes import worker
 from tests.bench.report import Findings, Goal, Table
 from tests.bench.stage import Stage
@@ -31,7 +31,7 @@ _GRANTS = 10
 def measure(stage: Stage, effort: Effort) -> Findings:
     """Let everybody call at once, with and without a grant that ends meanwhile, in turn."""
     findings = Findings()
-    for way in ("threads", "tasks"):
+    for way in effort.renewal_ways:
         with worker(stage.databases.new(f"renewal-{way}")) as measuring:
             measuring.ask("renewal:prepare", url=stage.peers["json"])
             bursts: dict[bool, list[dict[str, float]]] = {False: [], True: []}

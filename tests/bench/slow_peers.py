@@ -15,11 +15,7 @@ from typing import Any
 
 from project.peers.resource_server import MCP_PATH
 from project.peers.serving import base_url_of, listening_socket
-
-SERVERS = 50
-ANSWER_SECONDS = 0.2
-# As many as a well-stocked server offers.
-TOOLS = 20
+from tests.bench.facts import SLOW_SECONDS, SLOW_SERVERS, SLOW_TOOLS
 
 _SERVER_INFO = {"io.modelcontextprotocol/serverInfo": {"name": "slow", "version": "1.0"}}
 _ANSWERS: dict[str, dict[str, Any]] = {
@@ -49,7 +45,7 @@ _ANSWERS: dict[str, dict[str, Any]] = {
                 },
                 "annotations": {"readOnlyHint": True},
             }
-            for number in range(TOOLS)
+            for number in range(SLOW_TOOLS)
         ],
         "cacheScope": "private",
         "ttlMs": 0,
@@ -61,7 +57,7 @@ _ANSWERS: dict[str, dict[str, Any]] = {
 @contextmanager
 def serve_slowly() -> Iterator[list[str]]:
     """Serve all of them while the block lasts; yields their addresses."""
-    listeners = [listening_socket() for _ in range(SERVERS)]
+    listeners = [listening_socket() for _ in range(SLOW_SERVERS)]
     loop = asyncio.new_event_loop()
     for listener in listeners:
         loop.run_until_complete(asyncio.start_server(_answer_all, sock=listener))
@@ -81,7 +77,7 @@ async def _answer_all(reader: asyncio.StreamReader, writer: asyncio.StreamWriter
         while True:
             head = await reader.readuntil(b"\r\n\r\n")
             message = json.loads(await reader.readexactly(_length_of(head)))
-            await asyncio.sleep(ANSWER_SECONDS)
+            await asyncio.sleep(SLOW_SECONDS)
             writer.write(_answer(message))
             await writer.drain()
     except (asyncio.IncompleteReadError, ConnectionError):
