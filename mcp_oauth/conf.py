@@ -194,6 +194,21 @@ class McpOAuthSettings:
     MAX_API_TOKENS: int = 20
     API_TOKEN_DAYS: int = 365
 
+    # How often the use of a token is written down: people look at the day, and a row must not be written per request.
+    API_TOKEN_USE_SECONDS: float = 60.0
+
+    # The longest time limit that a program may give to a call through the JSON API; a request of an hour is no request.
+    MAX_CALL_SECONDS: float = 600.0
+
+    # Calls on one page of the JSON API.
+    MAX_PAGE_SIZE: int = 100
+
+    # Answers of the JSON API that are streamed as events: how often one says that it is alive, for proxies cut idle
+    # connections after 30 s and a reader who left is noticed by writing; and how many one process sends at once, for
+    # each costs a thread.
+    STREAM_PING_SECONDS: float = 10.0
+    MAX_STREAMS: int = 100
+
     # If not empty, the only hosts that servers, metadata and authorization servers may be at: names, or "*.name" for
     # everything below one. No other check is switched off by it.
     OUTBOUND_HOSTS: tuple[str, ...] = ()

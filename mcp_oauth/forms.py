@@ -1,14 +1,17 @@
-"""The form an administrator fills in for a server; secrets, stored or typed, never come back to it."""
+"""The forms of the pages: a server, whose secrets never come back to it, and a new API token."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from django import forms
+from django.core.validators import MaxValueValidator
 from django.utils.translation import gettext_lazy as _
 
+from mcp_oauth.conf import settings
 from mcp_oauth.exceptions import McpOAuthError
-from mcp_oauth.models import McpServer
+from mcp_oauth.models import McpServer, Workspace
 from mcp_oauth.services.headers import parse_headers
 from mcp_oauth.services.servers import ServerSettings, readable_options
 
@@ -188,3 +191,34 @@ def _initial(server: McpServer) -> dict[str, Any]:
         "scopes": readable_options(server).get("scopes", ""),
         "enabled": server.enabled,
     }
+
+
+# A quarter of a year: long enough to be of use, short enough to be missed when it ends.
+_USUAL_DAYS = 90
+
+
+class TokenForm(forms.Form):
+    """A new API token: what uses it, where, and how long."""
+
+    name = forms.CharField(label=_("Name"), max_length=80, help_text=_("What uses it, for you to tell it from others."))
+    workspace = forms.ChoiceField(label=_("Workspace"), help_text=_("It opens nothing of your other workspaces."))
+    days = forms.IntegerField(label=_("Days until it ends"), min_value=1)
+
+    def __init__(self, *args: Any, workspaces: Sequence[Workspace], **kwargs: Any) -> None:
+        kwargs.setdefault("initial", {"days": min(_USUAL_DAYS, settings.API_TOKEN_DAYS)})
+        super().__init__(*args, **kwargs)
+        self.workspaces = {workspace.slug: workspace for workspace in workspaces}
+        where, days = self.fields["workspace"], self.fields["days"]
+        if isinstance(where, forms.ChoiceField):
+            where.choices = [(slug, workspace.name) for slug, workspace in self.workspaces.items()]
+        days.validators.append(MaxValueValidator(settings.API_TOKEN_DAYS))
+        days.widget.attrs["max"] = settings.API_TOKEN_DAYS
+
+    def wanted(self) -> dict[str, Any]:
+        """Return what `make_token` takes; only after ``is_valid()``."""
+        data = self.cleaned_data
+        return {"workspace": self.workspaces[data["workspace"]], "name": data["name"], "days": data["days"]}
+
+    def add_typed_error(self, error: McpOAuthError) -> None:
+        """Show a typed error where it belongs."""
+        self.add_error(error.field if error.field in self.fields else None, f"{error.user_message} {error.next_step}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from django.urls import path
 
 from mcp_oauth import api
-from mcp_oauth.views import oauth, pages, servers
+from mcp_oauth.views import oauth, pages, servers, tokens
 
 app_name = "mcp_oauth"
 
@@ -26,7 +26,7 @@ urlpatterns = [
     path("mcp/oauth/decline/", oauth.decline, name="decline"),
     path("mcp/oauth/disconnect/", oauth.disconnect, name="disconnect"),
     path("mcp/oauth/client.json", oauth.client_metadata, name="client_metadata"),
-    path("api/v1/servers/", api.servers, name="api_servers"),
-    path("api/v1/servers/<uuid:server_id>/tools/", api.tools, name="api_tools"),
-    path("api/v1/servers/<uuid:server_id>/tools/<path:name>/call/", api.call, name="api_call"),
+    path("account/tokens/", tokens.tokens, name="tokens"),
+    path("account/tokens/<uuid:token_id>/revoke/", tokens.revoke, name="revoke_token"),
+    *api.urlpatterns,
 ]

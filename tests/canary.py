@@ -26,6 +26,7 @@ from hypothesis import is_hypothesis_test
 from mcp_oauth.crypto import KeyRing
 from mcp_oauth.exceptions import McpOAuthError
 from mcp_oauth.messages import HttpRequest, HttpResponse
+from mcp_oauth.services import api_tokens
 from mcp_oauth.sessions.target import Target
 
 # Shorter values are words that tests use for secrets, and would be found anywhere.
@@ -186,6 +187,7 @@ def listen(canary: Canary, patches: pytest.MonkeyPatch) -> None:
     _after(patches, KeyRing, "seal", sealed)
     _after(patches, KeyRing, "__init__", lambda result, ring, entries: canary.learn_keys(entries))
     _after(patches, secrets, "token_urlsafe", drawn)
+    _after(patches, api_tokens, "new_secret", lambda result: canary.learn(result))
     _after(patches, HttpRequest, "__init__", lambda result, message, *_, **__: canary.meet(message))
     _after(patches, HttpResponse, "__init__", lambda result, message, *_, **__: canary.meet(message))
     _after(patches, Target, "__init__", aimed)

@@ -11,6 +11,7 @@ from django.test import Client
 from django.utils import timezone
 
 from mcp_oauth.models import McpServer, McpServerOAuth, Membership, Workspace
+from mcp_oauth.services.api_tokens import make_token
 from mcp_oauth.services.servers import ServerSettings, add_server
 from tests.servers.person import Person
 
@@ -39,6 +40,12 @@ def browser_of(user: User) -> Client:
     client = Client()
     client.force_login(user)
     return client
+
+
+def program_of(user: User, workspace: Workspace) -> Client:
+    """Return a program that holds an API token of the person for the workspace, and no cookie."""
+    secret = make_token(user, workspace, "A program").secret
+    return Client(enforce_csrf_checks=True, headers={"authorization": f"Bearer {secret}"})
 
 
 def start(client: Client, server: McpServer, **data: str) -> dict[str, Any]:

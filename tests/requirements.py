@@ -1427,7 +1427,8 @@ RULES: Final[tuple[Rule, ...]] = (
     Rule(
         "T40",
         _DOOR,
-        "What changes something is a POST with a CSRF token; pages run no inline script; "
+        "What changes something is a POST with a CSRF token, or with an API token, which no browser sends; "
+        "pages run no inline script; "
         "the callback is neither stored nor named to other sites.",
     ),
     Rule(

@@ -47,7 +47,7 @@ class Event(models.Model):
 
     It outlives what it speaks of: the references are plain columns whose rows may be gone, which is why the names are
     kept beside them. ``user`` is the person whose grant it is, empty for a workspace's own; ``actor`` the person who
-    did it, empty where the application acted by itself.
+    did it, empty where the application acted by itself. What concerns a workspace as a whole names no server.
     """
 
     class Kind(models.TextChoices):
@@ -61,6 +61,8 @@ class Event(models.Model):
         DISCONNECTED = "disconnected", _("Disconnected")
         SERVER_CHANGED = "server_changed", _("Server changed")
         TOOLS_CHANGED = "tools_changed", _("Tools changed")
+        API_TOKEN_MADE = "api_token_made", _("API token made")
+        API_TOKEN_REVOKED = "api_token_revoked", _("API token revoked")
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     at = models.DateTimeField(_("time"), default=timezone.now, editable=False)
@@ -82,10 +84,11 @@ class Event(models.Model):
         on_delete=models.DO_NOTHING,
         db_constraint=False,
         related_name="+",
+        null=True,
         verbose_name=_("server"),
         editable=False,
     )
-    server_name = models.CharField(_("server"), max_length=200, editable=False)
+    server_name = models.CharField(_("server"), max_length=200, blank=True, editable=False)
     grant_id = models.UUIDField(_("grant"), null=True, editable=False)
     user: models.ForeignKey[AbstractUser | None, AbstractUser | None] = models.ForeignKey(
         settings.AUTH_USER_MODEL,
@@ -122,7 +125,7 @@ class Event(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"{self.at:%Y-%m-%d %H:%M:%S} · {self.get_kind_display()} · {self.server_name}"
+        return " · ".join(filter(None, (f"{self.at:%Y-%m-%d %H:%M:%S}", self.get_kind_display(), self.server_name)))
 
     def save(self, *args: Any, **kwargs: Any) -> None:
         """Add the event.

@@ -11,7 +11,7 @@ from django.contrib.auth import get_user_model
 from django.utils import timezone
 
 from mcp_oauth.conf import settings
-from mcp_oauth.models import Event, McpServer, McpServerOAuth
+from mcp_oauth.models import Event, McpServer, McpServerOAuth, Workspace
 from mcp_oauth.services.workspaces import Person
 
 logger = logging.getLogger("mcp_oauth.events")
@@ -23,7 +23,7 @@ MAX_DETAIL_ITEMS = 50
 
 def record(
     kind: Event.Kind,
-    server: McpServer,
+    subject: McpServer | Workspace,
     *,
     user_id: Any = None,
     grant: McpServerOAuth | None = None,
@@ -33,18 +33,20 @@ def record(
 ) -> Event:
     """Add one event and log it; ``details`` are texts, numbers or lists of texts, none of them a secret.
 
+    ``subject`` is the server it happened to, or the workspace where it concerns no server of it.
     Inside a transaction it is written with it or not at all. ``grant`` gives whose it is and which; ``user_id`` does so
     where there is no grant.
     """
     if grant is not None:
         user_id = grant.user_id
+    server = subject if isinstance(subject, McpServer) else None
     event = Event(
         kind=kind,
         outcome=outcome[:60],
         details={name: _bounded(value) for name, value in details.items() if value not in ("", None, [], ())},
-        workspace_id=server.workspace_id,
-        server_id=server.pk,
-        server_name=server.name[:200],
+        workspace_id=subject.pk if server is None else server.workspace_id,
+        server_id=None if server is None else server.pk,
+        server_name="" if server is None else server.name[:200],
         grant_id=None if grant is None else grant.pk,
         user_id=user_id,
         user_name=_name_of(user_id),
@@ -52,7 +54,7 @@ def record(
         actor_name="" if actor is None else _name_of(actor.pk),
     )
     event.save()
-    logger.info("%s server=%s grant=%s outcome=%s", kind.value, server.pk, event.grant_id, event.outcome)
+    logger.info("%s server=%s grant=%s outcome=%s", kind.value, event.server_id, event.grant_id, event.outcome)
     return event
 
 

@@ -55,6 +55,12 @@ def place_in(user: Person, slug: str) -> Place:
     return Place(membership.workspace, membership)
 
 
+def first_place(user: Person) -> Place | None:
+    """Return the person's place in the first of their workspaces, for pages that belong to none."""
+    workspace = workspaces_of(user).first()
+    return None if workspace is None else place_in(user, workspace.slug)
+
+
 def find_server(reference: McpServer | uuid.UUID | str) -> McpServer:
     """Return a server by itself, its UUID, or ``workspace/slug``.
 

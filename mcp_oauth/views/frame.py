@@ -36,7 +36,9 @@ DESTINATIONS: Final[tuple[Destination, ...]] = (
     ),
 )
 # What is the person's own, in the menu behind their name.
-PERSONAL: Final[tuple[Destination, ...]] = ()
+PERSONAL: Final[tuple[Destination, ...]] = (
+    Destination("tokens", gettext_lazy("API tokens"), "key", frozenset({"api_docs"})),
+)
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,10 @@ from typing import Any
 import pytest
 from django.contrib.auth.models import User
 from django.core.management import CommandError, call_command
+from django.test import Client
 
-from mcp_oauth.models import McpServer, McpServerOAuth, Workspace
+from mcp_oauth.models import ApiToken, McpServer, McpServerOAuth, Workspace
+from mcp_oauth.services.api_tokens import make_token
 from tests.people import browser_of, connect, member, new_server, new_workspace
 from tests.servers import AuthorizationServerOptions, HeaderServer, OddServer, OpenServer, ProtectedServer
 
@@ -201,3 +203,50 @@ def test_check_shows_each_step_and_stores_nothing(protected_mcp_server: Callable
         ("a code that nobody issued", 401, "ok"),
     ]
     assert not McpServer.objects.exists()
+
+
+def test_an_api_token_is_made_used_and_revoked() -> None:
+    member(new_workspace("acme"), "ada")
+
+    code, made, _ = run("add_api_token", "acme", "--user", "ada", "--name", "Nightly report", "--days", "7")
+    assert (code, made["workspace"], made["user"]) == (0, "acme", "ada")
+    assert made["token"].startswith(made["hint"])
+    program = Client(headers={"authorization": f"Bearer {made['token']}"})
+    assert program.get("/api/v1/servers/").json() == {"servers": []}
+
+    code, revoked, _ = run("revoke_api_token", made["hint"])
+    assert (code, revoked) == (
+        0,
+        {"id": made["id"], "hint": made["hint"], "name": "Nightly report", "revoked": True},
+    )
+    assert program.get("/api/v1/servers/").status_code == 401
+    assert run("revoke_api_token", made["id"])[1]["revoked"] is False
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        (["acme", "--user", "nobody", "--name", "x"], "not_found"),
+        (["nowhere", "--user", "ada", "--name", "x"], "not_found"),
+        (["acme", "--user", "ada", "--name", ""], "invalid_request"),
+        (["acme", "--user", "ada", "--name", "x", "--days", "366"], "invalid_request"),
+    ],
+)
+def test_an_api_token_that_cannot_be_is_refused_with_a_code(arguments: list[str], error: str) -> None:
+    member(new_workspace("acme"), "ada")
+
+    assert run("add_api_token", *arguments)[1]["error"]["code"] == error
+    assert not ApiToken.objects.exists()
+
+
+def test_a_token_that_is_not_there_or_not_the_only_one_is_not_revoked() -> None:
+    workspace = new_workspace()
+    user = member(workspace)
+    tokens = [make_token(user, workspace, name).token for name in ("One", "Two")]
+    ApiToken.objects.update(hint="mcpo_abcdef")
+
+    assert run("revoke_api_token", "mcpo_fedcba")[1]["error"]["code"] == "not_found"
+    assert run("revoke_api_token", "mcpo_abcdef")[1]["error"]["code"] == "invalid_request"
+    assert run("revoke_api_token", str(tokens[0].pk))[1]["revoked"] is True
+    # Of two that begin so, one is left.
+    assert run("revoke_api_token", "mcpo_abcdef")[1]["id"] == str(tokens[1].pk)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import uuid
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any
@@ -14,9 +15,9 @@ from django.utils import timezone
 from django.views.debug import ExceptionReporter
 
 from mcp_oauth.models import McpServer, McpServerOAuth, Membership
-from mcp_oauth.services import connections, wire
+from mcp_oauth.services import api_tokens, connections, limits, wire
 from mcp_oauth.sessions import client as sessions
-from tests.people import browser_of, come_back, connect, member, new_server, new_workspace, start
+from tests.people import browser_of, come_back, connect, member, new_server, new_workspace, program_of, start
 from tests.servers import AuthorizationServerOptions, OpenServer, PreregisteredClient, ProtectedServer
 from tests.servers.person import Person
 from tests.web.test_admin import administrator, filled, page
@@ -160,6 +161,21 @@ def test_a_call_that_crashes_reports_no_token(
 
     held = [grant.access_token or "-", grant.refresh_token or "-", SECRET]
     assert [places_of(secret, report) for secret in held if len(secret) > 1 and secret in report] == []
+
+
+@pytest.mark.parametrize(("owner", "name"), [(api_tokens, "_hash"), (limits, "count")])
+def test_a_program_whose_request_crashes_finds_neither_its_token_nor_its_arguments_reported(
+    owner: Any, name: str, report_of: Reports, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace = new_workspace()
+    program = program_of(member(workspace), workspace)
+    secret = program.defaults["HTTP_AUTHORIZATION"].partition(" ")[2]
+    address = f"/api/v1/servers/{uuid.uuid4()}/tools/echo/call/"
+    monkeypatch.setattr(owner, name, crash)
+
+    report = report_of(lambda: program.post(address, {"arguments": {"text": SECRET}}, "application/json"))
+
+    assert [places_of(value, report) for value in (secret, SECRET) if value in report] == []
 
 
 def test_a_disconnection_that_crashes_reports_no_token(
