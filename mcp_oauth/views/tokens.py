@@ -17,7 +17,7 @@ from mcp_oauth.forms import TokenForm
 from mcp_oauth.services import api_tokens
 from mcp_oauth.services.workspaces import first_place, workspaces_of
 from mcp_oauth.views.access import SignedInRequest, page_context, person_required
-from mcp_oauth.views.cards import hue_of
+from mcp_oauth.views.marks import hue_of
 
 
 @sensitive_variables()

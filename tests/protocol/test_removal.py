@@ -14,7 +14,7 @@ from django.utils import timezone
 from mcp_oauth import call_tool
 from mcp_oauth.exceptions import ConfigurationError
 from mcp_oauth.models import Event, McpServer, McpServerOAuth
-from mcp_oauth.services import removal
+from mcp_oauth.services import servers
 from mcp_oauth.services.connections import start_authorization
 from mcp_oauth.services.grants import refresh_due_grants
 from mcp_oauth.services.removal import keep_server, remove_due_servers, schedule_removal
@@ -109,15 +109,15 @@ def test_of_two_hosts_one_removes_and_the_other_goes_on(
     _peer, server, _user = used
     schedule_removal(server)
     its_time_is_over(server)
-    slow = removal.delete_server
+    slow = servers.delete_server
 
     def overtaken(found: McpServer) -> Any:
         """Remove it as another host does, right before this one."""
-        monkeypatch.setattr(removal, "delete_server", slow)
+        monkeypatch.setattr("mcp_oauth.services.removal.delete_server", slow)
         assert remove_due_servers() == [server.natural_name()]
         return slow(found)
 
-    monkeypatch.setattr(removal, "delete_server", overtaken)
+    monkeypatch.setattr("mcp_oauth.services.removal.delete_server", overtaken)
 
     assert remove_due_servers() == []
     assert Event.objects.filter(outcome="removed").count() == 1
@@ -131,14 +131,14 @@ def test_one_that_cannot_be_removed_does_not_keep_the_others(
     for due in (server, second):
         schedule_removal(due)
         its_time_is_over(due)
-    remove = removal.delete_server
+    remove = servers.delete_server
 
     def fail_once(found: McpServer) -> Any:
         if found.pk == server.pk:
             raise OSError("the disk is full")
         return remove(found)
 
-    monkeypatch.setattr(removal, "delete_server", fail_once)
+    monkeypatch.setattr("mcp_oauth.services.removal.delete_server", fail_once)
 
     assert remove_due_servers() == [second.natural_name()]
     assert "could not be removed" in caplog.text
