@@ -35,7 +35,10 @@ class SampleForm(forms.Form):
     """One field of every kind."""
 
     address = forms.URLField(
-        label="Address", help_text="The server's MCP endpoint.", initial="https://mcp.example.com/mcp"
+        label="Address",
+        help_text="The server's MCP endpoint.",
+        initial="https://mcp.example.com/mcp",
+        assume_scheme="https",
     )
     broken = forms.CharField(label="Name", max_length=3, initial="Too long")
     kind = forms.ChoiceField(label="Kind", choices=[("", "Find out"), ("oauth", "OAuth, people connect")])
