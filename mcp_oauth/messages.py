@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
 class HttpRequest:
-    """One request to send. ``headers`` and ``body`` may hold secrets and stay out of ``repr``."""
+    """One request to send. ``headers`` and ``body`` may hold secrets and stay out of ``repr``.
+
+    ``is_enough`` is shown the events of a stream as they come, whole ones only, and says when the rest need not be
+    read; it is called on the event loop. Any other answer is read whole.
+    """
 
     method: str
     url: str
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     body: bytes = field(default=b"", repr=False)
+    is_enough: Callable[[bytes], bool] | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

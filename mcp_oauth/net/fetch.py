@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from contextlib import aclosing
 
 import httpx2
 
@@ -27,7 +29,8 @@ async def fetch(
     """Send a request and return the complete answer, whatever its status.
 
     ``limit_bytes`` bounds the body (default: the policy's ``oauth_document_bytes``). An event stream that answers a
-    GET is no document and may never end: its body is not read and comes back empty.
+    GET is no document and may never end: its body is not read and comes back empty. One that answers anything else is
+    read as far as the request wants it.
 
     The deadline (default: the policy's ``request_seconds``) covers name lookup, connection, headers, body and
     every redirect. A redirect is followed within the origin only, and only when the method stays the same
@@ -92,13 +95,35 @@ async def _exchange(
         ) from None
     response = await transport.handle_async_request(outgoing)
     try:
-        endless = request.method == "GET" and response.headers.get("content-type", "").startswith("text/event-stream")
-        body = b"" if endless else await response.aread()
+        is_stream = response.headers.get("content-type", "").startswith("text/event-stream")
+        if is_stream and request.method == "GET":
+            body = b""
+        elif is_stream and request.is_enough is not None:
+            body = await _read_events(response, request.is_enough)
+        else:
+            body = await response.aread()
     finally:
         await response.aclose()
     return HttpResponse(
         url=str(url), status=response.status_code, headers=tuple(response.headers.multi_items()), body=body
     )
+
+
+async def _read_events(response: httpx2.Response, is_enough: Callable[[bytes], bool]) -> bytes:
+    """Read a stream up to its end, or to the event that is enough."""
+    body = bytearray()
+    judged = 0
+    async with aclosing(response.aiter_raw()) as parts:
+        async for part in parts:
+            body += part
+            # An event ends with an empty line (HTML, "Server-sent events"), of which some may have been there before.
+            start = max(judged, len(body) - len(part) - 3)
+            end = max(body.rfind(b"\n\n", start), body.rfind(b"\r\n\r\n", start))
+            if end > judged:
+                if is_enough(bytes(body[judged:end])):
+                    break
+                judged = end
+    return bytes(body)
 
 
 def _next_url(request: HttpRequest, url: httpx2.URL, answer: HttpResponse) -> httpx2.URL:

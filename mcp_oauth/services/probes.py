@@ -22,7 +22,7 @@ from mcp_oauth.oauth.options import OAuthOptions
 from mcp_oauth.oauth.protected_resource import ProtectedResourceMetadata
 from mcp_oauth.services.discovery import ResourceMetadataSearch, search_resource_metadata
 from mcp_oauth.services.evidence import Evidence, Verdict
-from mcp_oauth.sessions.results import storable
+from mcp_oauth.sessions.results import LARGEST_SELF_DESCRIPTION, storable
 
 # The two revisions asked for by name; the session room negotiates within them later.
 MODERN_VERSION = "2026-07-28"
@@ -92,6 +92,8 @@ class _Prober:
             self.url,
             {"Content-Type": "application/json", "Accept": "application/json, text/event-stream", **headers},
             json.dumps(message).encode(),
+            # Not every server closes its stream after the response.
+            is_enough=_holds_response,
         )
         remaining = self.deadline - time.monotonic()
         if remaining <= 0:
@@ -177,7 +179,9 @@ def _contact(prober: _Prober, options: OAuthOptions) -> ProbeReport:
         # It names our version and refused it all the same, as servers do that were just started; once more.
         answer = prober.modern("server/discover")
     if answer.result is not None and MODERN_VERSION in _strings(answer.result.get("supportedVersions")):
-        version, discover_result = MODERN_VERSION, answer.result
+        version = MODERN_VERSION
+        # What is longer is not kept.
+        discover_result = answer.result if len(answer.response.body) <= LARGEST_SELF_DESCRIPTION else None
         answer = prober.modern("tools/list")
     elif not answer.asks_for_authorization:
         discovered = answer
@@ -274,6 +278,23 @@ def _json_rpc(response: HttpResponse) -> tuple[dict[str, Any] | None, dict[str, 
         if "error" in message:
             return None, message["error"] if isinstance(message["error"], dict) else {}
     return None, None
+
+
+def _holds_response(events: bytes) -> bool:
+    """Tell whether there is a JSON-RPC response among events, to whatever request, or what was meant to be one."""
+    for document in _event_data(events):
+        # Most events are notifications, and are not parsed here on the event loop only to know that.
+        if b'"method"' in document and b'"result"' not in document and b'"error"' not in document:
+            continue
+        if JsonWeight().add(document) > settings.MAX_JSON_VALUES:
+            return True  # refused as what it is by whoever reads it
+        try:
+            message = json.loads(document)
+        except (ValueError, RecursionError):
+            continue
+        if isinstance(message, dict) and "method" not in message:
+            return True
+    return False
 
 
 def _supported_versions(error: dict[str, Any] | None) -> list[str]:

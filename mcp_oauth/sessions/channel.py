@@ -55,7 +55,7 @@ class Channel:
     """Send HTTP requests to one MCP server for one operation, and no further than the limits of its target.
 
     ``status`` and ``media_type`` are those of the last answer; ``refusals`` the ``WWW-Authenticate`` values of the last
-    401 or 403.
+    401 or 403. ``received`` is the number of bytes in all answers.
     """
 
     def __init__(self, target: Target) -> None:
@@ -66,7 +66,7 @@ class Channel:
         self._url = _parsed(target.url)
         self._transport = shared_transport(target.policy)
         self._auth = WireAuth(target.url, target.access_token, dpop_key=target.dpop_key)
-        self._received = 0
+        self.received = 0
         policy = target.policy
         self._timeouts = {
             "connect": policy.connect_seconds,
@@ -109,27 +109,25 @@ class Channel:
                 await response.aclose()
         raise self._redirected()
 
-    async def read(self, response: httpx2.Response) -> bytes:
+    async def read(self, response: httpx2.Response) -> bytearray:
         """Return a whole body, within the budgets of bytes and of JSON values.
 
         Raises:
             NetworkFault: It is larger, or broke off.
         """
-        parts: list[bytes] = []
-        size = 0
+        # Joining parts at the end would have all of it in memory twice.
+        body = bytearray()
         weight: JsonWeight | None = None
         async for part in _stream_of(response):
-            size += len(part)
             self._count(len(part))
-            parts.append(part)
+            body += part
             if weight is not None:
                 self._weigh(weight, part)
-            elif size > self.target.policy.max_json_values:
+            elif len(body) > self.target.policy.max_json_values:
                 # A body holds no more values than bytes, so the smaller ones need no weighing.
                 weight = JsonWeight()
-                for earlier in parts:
-                    self._weigh(weight, earlier)
-        return parts[0] if len(parts) == 1 else b"".join(parts)
+                self._weigh(weight, bytes(body))
+        return body
 
     def events(self, response: httpx2.Response) -> AsyncGenerator[httpx2.ServerSentEvent]:
         """Return the events of a stream as they come, within the same budgets.
@@ -163,7 +161,7 @@ class Channel:
             flow.close()
 
     def _request(self, method: str, url: httpx2.URL, headers: Mapping[str, str], body: bytes) -> httpx2.Request:
-        remaining = self.target.policy.mcp_response_bytes - self._received
+        remaining = self.target.policy.mcp_response_bytes - self.received
         if remaining <= 0:
             raise self._too_large("sent too much in one session")
         return httpx2.Request(
@@ -198,7 +196,7 @@ class Channel:
         return NetworkFault(RedirectRefused(sentence, document=self.shown))
 
     def _count(self, received: int) -> None:
-        self._received += received
+        self.received += received
 
     def _weigh(self, weight: JsonWeight, part: bytes) -> None:
         most = self.target.policy.max_json_values
@@ -228,7 +226,7 @@ class _Counted(httpx2.AsyncByteStream):
                     await asyncio.sleep(0)
 
 
-def parse_json(body: bytes | str) -> Any:
+def parse_json(body: bytes | bytearray | str) -> Any:
     """Parse JSON that a stranger sent; no deeper than two hundred levels, which bounds every recursion over it.
 
     Raises:

@@ -31,7 +31,6 @@ from mcp_oauth.sessions.kept import Key, kept_sessions
 from mcp_oauth.sessions.listings import EntryKind, Walk
 from mcp_oauth.sessions.negotiation import (
     Facts,
-    InvalidResult,
     Session,
     certainly_not_run,
     end_session,
@@ -39,7 +38,6 @@ from mcp_oauth.sessions.negotiation import (
     known,
     negotiate,
     require_complete,
-    validated,
 )
 from mcp_oauth.sessions.questions import MAX_STATE_BYTES, NotAnswerable, as_responses, questions_behind, questions_in
 from mcp_oauth.sessions.results import (
@@ -50,11 +48,11 @@ from mcp_oauth.sessions.results import (
     Progress,
     ToolListing,
     ToolResult,
-    storable,
 )
 from mcp_oauth.sessions.rpc import BrokenOff, NotMcp, RpcError, in_background
 from mcp_oauth.sessions.signals import ScopeChallenged, Unauthorized
 from mcp_oauth.sessions.target import Target
+from mcp_oauth.sessions.validation import InvalidResult, checked
 
 T = TypeVar("T")
 
@@ -238,9 +236,8 @@ async def _ask(
         if result.get("resultType") == "input_required":
             raise wants_input(session.channel)
         require_complete(result)
-        validated(model, result)
-        found: dict[str, Any] = storable({key: value for key, value in result.items() if key != "resultType"})
-        return found
+        found, _ = await checked(session.channel, model, result)
+        return {key: value for key, value in found.items() if key != "resultType"}
 
     return await _timed(target, lambda: _operation(target, work), seconds=seconds)
 
@@ -283,7 +280,7 @@ class _Call:
             self._task = outcome
         found = await self._task.outcome(session, conversation, self._answers)
         if not isinstance(found, tasks.Ask):
-            return _tool_result(found, session.facts)
+            return await _tool_result(found, session)
         state = conversation.progress.underway
         try:
             wanted = self._wanted({"inputRequests": found.requests, "requestState": state}, session)
@@ -324,7 +321,7 @@ class _Call:
                 return Following(task)
             kind = result.get("resultType", "complete")
             if kind == "complete":
-                return _tool_result(result, session.facts)
+                return await _tool_result(result, session)
             if kind != "input_required" or not modern:
                 raise InvalidResult
             wanted = self._wanted(result, session)
@@ -370,14 +367,14 @@ def _wants_task(facts: Facts) -> bool:
     return not facts.is_modern and tasks.offers_experiment(facts.capabilities)
 
 
-def _tool_result(result: dict[str, Any], facts: Facts) -> ToolResult:
-    checked = validated(CallToolResult, result)
-    assert isinstance(checked, CallToolResult)  # noqa: S101 - for the type checker
+async def _tool_result(result: dict[str, Any], session: Session) -> ToolResult:
+    kept, said = await checked(session.channel, CallToolResult, result)
+    assert isinstance(said, CallToolResult)  # noqa: S101 - for the type checker
     return ToolResult(
-        content=tuple(storable(result["content"])),
-        structured_content=storable(result.get("structuredContent")),
-        is_error=checked.is_error,
-        **facts.as_keywords(),
+        content=tuple(kept["content"]),
+        structured_content=kept.get("structuredContent"),
+        is_error=said.is_error,
+        **session.facts.as_keywords(),
     )
 
 

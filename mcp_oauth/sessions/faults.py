@@ -14,9 +14,9 @@ from mcp_oauth.exceptions import DeadlineExceeded, McpOAuthError, ServerRefused,
 from mcp_oauth.net.transport import NetworkFault, shown_url, translate_fault
 from mcp_oauth.oauth.server_words import quotable
 from mcp_oauth.sessions.channel import Channel
-from mcp_oauth.sessions.negotiation import InvalidResult
 from mcp_oauth.sessions.rpc import BrokenOff, NotMcp, RpcError
 from mcp_oauth.sessions.target import Target
+from mcp_oauth.sessions.validation import InvalidResult
 
 _UNKNOWN_TOOL: Final = re.compile(r"\b(unknown|no such|not found|not exist|nonexistent|unrecognized)\b", re.IGNORECASE)
 _MEDIA_TYPE: Final = re.compile(r"[a-z0-9.+-]{1,60}/[a-z0-9.+-]{1,60}")

@@ -16,10 +16,10 @@ from mcp_oauth.exceptions import CallInterrupted, DeadlineExceeded
 from mcp_oauth.oauth.server_words import printable
 from mcp_oauth.sessions import questions
 from mcp_oauth.sessions.faults import in_words
-from mcp_oauth.sessions.negotiation import InvalidResult
 from mcp_oauth.sessions.questions import as_responses
 from mcp_oauth.sessions.results import Answer, InputWanted, Progress, Question
 from mcp_oauth.sessions.target import Target
+from mcp_oauth.sessions.validation import InvalidResult
 
 T = TypeVar("T")
 

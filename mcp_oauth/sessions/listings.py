@@ -13,9 +13,10 @@ from pydantic import BaseModel
 from mcp_oauth.exceptions import ResponseTooLarge
 from mcp_oauth.net.transport import NetworkFault
 from mcp_oauth.oauth.server_words import printable
-from mcp_oauth.sessions.negotiation import InvalidResult, Session, require_complete, validated
+from mcp_oauth.sessions.negotiation import Session, require_complete
 from mcp_oauth.sessions.results import EntryListing, ToolDescription, ToolListing, storable
 from mcp_oauth.sessions.rpc import RpcError
+from mcp_oauth.sessions.validation import InvalidResult, validated
 
 EntryKind = Literal["prompts", "resources", "resource_templates"]
 

@@ -26,16 +26,16 @@ from mcp_types import (
 )
 from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS, LATEST_HANDSHAKE_VERSION, MODERN_PROTOCOL_VERSIONS
 from opentelemetry import baggage, propagate
-from pydantic import BaseModel, ValidationError
 
 from mcp_oauth.net.transport import NetworkFault
 from mcp_oauth.oauth.server_words import printable
 from mcp_oauth.sessions import rpc, tasks
 from mcp_oauth.sessions.channel import Channel
-from mcp_oauth.sessions.results import storable
+from mcp_oauth.sessions.results import LARGEST_SELF_DESCRIPTION, storable
 from mcp_oauth.sessions.rpc import BrokenOff, Listener, NotMcp, RpcError
 from mcp_oauth.sessions.signals import ScopeChallenged, Unauthorized
 from mcp_oauth.sessions.target import Target
+from mcp_oauth.sessions.validation import InvalidResult, validated
 
 LATEST_MODERN: Final = MODERN_PROTOCOL_VERSIONS[-1]
 
@@ -57,10 +57,6 @@ _NAMES: Final = {
 _CAPABILITIES: Final[dict[str, Any]] = {"elicitation": {"form": {}, "url": {}}}
 # And since 2026-07-28 it may answer a call with a task.
 _MODERN_CAPABILITIES: Final[dict[str, Any]] = {**_CAPABILITIES, "extensions": {tasks.EXTENSION: {}}}
-
-
-class InvalidResult(Exception):
-    """A result does not follow the specification."""
 
 
 @dataclass(slots=True)
@@ -193,7 +189,10 @@ async def handshake(channel: Channel) -> Facts:
         "clientInfo": _client_info(target),
     }
     message = {"jsonrpc": "2.0", "id": next(facts.numbers), "method": "initialize", "params": params}
+    before = channel.received
     result, headers = await rpc.request(channel, message, {}, reply_headers={})
+    if channel.received - before > LARGEST_SELF_DESCRIPTION:
+        raise InvalidResult
     validated(InitializeResult, result)
     if result["protocolVersion"] not in HANDSHAKE_PROTOCOL_VERSIONS:
         raise InvalidResult
@@ -240,21 +239,15 @@ def require_complete(result: dict[str, Any]) -> None:
         raise InvalidResult
 
 
-def validated(model: type[BaseModel], value: Any) -> BaseModel:
-    """Return what a result says as the SDK's type.
+async def _discover(channel: Channel) -> Facts | None:
+    """Return the facts of a modern server; ``None`` where the answer is no evidence of one.
 
     Raises:
-        InvalidResult: It does not follow the specification.
+        InvalidResult: It says more of itself than anybody keeps.
+        RpcError, NotMcp, BrokenOff, NetworkFault, Unauthorized, ScopeChallenged: See `rpc.request`.
     """
-    try:
-        return model.model_validate(value, by_name=False)
-    except ValidationError:
-        raise InvalidResult from None
-
-
-async def _discover(channel: Channel) -> Facts | None:
-    """Return the facts of a modern server; ``None`` where the answer is no evidence of one."""
     facts = Facts(LATEST_MODERN)
+    before = channel.received
     try:
         async with asyncio.timeout(_DISCOVER_SECONDS) as patience:
             result = await Session(channel, facts).request("server/discover", {})
@@ -262,6 +255,8 @@ async def _discover(channel: Channel) -> Facts | None:
         if not patience.expired():
             raise
         return None
+    if channel.received - before > LARGEST_SELF_DESCRIPTION:
+        raise InvalidResult
     ttl = result.get("ttlMs")
     try:
         # A negative time to live is none, and no reason to think the server old.

@@ -11,9 +11,9 @@ from mcp_types import ElicitRequestFormParams, ElicitRequestURLParams
 from mcp_oauth.exceptions import InvalidServerAddress
 from mcp_oauth.oauth.server_words import printable
 from mcp_oauth.oauth.urls import check_server_address
-from mcp_oauth.sessions.negotiation import InvalidResult, validated
 from mcp_oauth.sessions.results import Answer, Question, storable
 from mcp_oauth.sessions.target import Target
+from mcp_oauth.sessions.validation import InvalidResult, validated
 
 # A person reads all of it before answering.
 _MAX_QUESTIONS: Final = 10

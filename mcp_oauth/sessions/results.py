@@ -6,7 +6,12 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from operator import is_
 from typing import Any, Literal
+
+# What a server says of itself is kept with its row or its session, and read with every call. Instructions may be long;
+# nobody's are longer than this.
+LARGEST_SELF_DESCRIPTION = 256 * 1024
 
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 
@@ -206,16 +211,19 @@ class ToolResult:
 def storable(value: Any) -> Any:
     """Return a JSON value without what no database stores as JSON: NUL, half a surrogate pair, a number like 1e400.
 
-    It is no deeper than a parser lets it be, which bounds the recursion.
+    It is no deeper than a parser lets it be, which bounds the recursion. What needs no change is not copied.
     """
     if isinstance(value, str):
         return _UNSTORABLE.sub("\ufffd", value)
     if isinstance(value, float) and not math.isfinite(value):
         return None
     if isinstance(value, list):
-        return [storable(item) for item in value]
+        items = [storable(item) for item in value]
+        return value if all(map(is_, items, value)) else items
     if isinstance(value, dict):
-        return {storable(key): storable(item) for key, item in value.items()}
+        members = {storable(key): storable(item) for key, item in value.items()}
+        same = all(map(is_, members, value)) and all(map(is_, members.values(), value.values()))
+        return value if same and len(members) == len(value) else members
     return value
 
 

@@ -206,10 +206,8 @@ class _Exchange:
             document = parse_json(await channel.read(response))
         except ValueError:
             raise NotMcp(status, media_type) from None
-        # A batch was allowed for one revision (MCP 2025-03-26).
-        for message in document if isinstance(document, list) else (document,):
-            if (result := self._taken(message, status)) is not None and status < 400:
-                return result
+        if (result := self._taken(document, status)) is not None and status < 400:
+            return result
         raise NotMcp(status, media_type)
 
     async def overheard(self, response: httpx2.Response) -> None:
@@ -258,42 +256,44 @@ class _Exchange:
                 raise
         return None
 
-    def _taken(self, message: Any, status: int) -> dict[str, Any] | None:
-        """Return the result where a message is our response; hand on what else it is.
+    def _taken(self, document: Any, status: int) -> dict[str, Any] | None:
+        """Return the result where our response is in a document; hand on what else is.
 
         Raises:
-            RpcError: it is our response and an error.
-            NotMcp: it is a response whose result is no object.
+            RpcError: our response is an error.
+            NotMcp: there is something else than messages, or the response to another request: ours will not come.
         """
-        if not isinstance(message, dict) or message.get("jsonrpc") != "2.0":
-            return None
-        method = message.get("method")
-        if isinstance(method, str):
-            self._hear(method, message)
-            return None
-        number = message.get("id")
-        error = message.get("error")
-        if isinstance(error, dict):
+        # A batch was allowed for one revision (MCP 2025-03-26).
+        for message in document if isinstance(document, list) else (document,):
+            method = message.get("method") if isinstance(message, dict) else None
+            if isinstance(method, str):
+                if message.get("jsonrpc") == "2.0":
+                    self._hear(method, message)
+            elif self._number is not None:
+                return self._result(message, status)
+        return None
+
+    def _result(self, message: Any, status: int) -> dict[str, Any]:
+        """Return the result of our response.
+
+        Raises:
+            RpcError: it is an error.
+            NotMcp: it is none, or not ours.
+        """
+        if isinstance(message, dict) and message.get("jsonrpc") == "2.0":
+            number, error, result = message.get("id"), message.get("error"), message.get("result")
             # A request that was refused before it was read is answered without its number (JSON-RPC 2.0 §5).
-            ours = self._number is not None and (number is None or status >= 400 or self._is_ours(number))
-            if ours and _is_code(error.get("code")):
+            unnumbered = isinstance(error, dict) and (number is None or status >= 400)
+            if isinstance(error, dict) and _is_code(error.get("code")) and (unnumbered or self._is_ours(number)):
                 words = error.get("message")
                 raise RpcError(error["code"], words if isinstance(words, str) else "", error.get("data"), status=status)
-            return None
-        if not self._is_ours(number) or "result" not in message:
-            return None
-        result = message["result"]
-        if not isinstance(result, dict):
-            raise NotMcp(self._channel.status, self._channel.media_type)
-        return result
+            if error is None and isinstance(result, dict) and self._is_ours(number):
+                return result
+        raise NotMcp(self._channel.status, self._channel.media_type)
 
     def _is_ours(self, number: Any) -> bool:
         # Some servers give a number back as text.
-        return (
-            self._number is not None
-            and not isinstance(number, bool)
-            and (number == self._number or number == str(self._number))
-        )
+        return not isinstance(number, bool) and (number == self._number or number == str(self._number))
 
     def _hear(self, method: str, message: dict[str, Any]) -> None:
         params = message.get("params")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
-from collections.abc import Callable, Mapping
+import threading
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -36,6 +38,7 @@ from tests.servers import (
     RecordedRequest,
     json_fault,
 )
+from tests.servers.scripted import Asked, ScriptedServer, message_of
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -521,3 +524,24 @@ def test_a_metadata_address_that_answers_with_a_stream_without_end_costs_no_wait
     # Both metadata addresses were given up by us, long before their minute was over.
     assert report.auth_mode == "headers"
     assert [step.verdict for step in report.evidence.steps[1:]] == ["refused", "refused"]
+
+
+@pytest.mark.parametrize("era", ["modern", "legacy"])
+def test_a_server_that_leaves_its_streams_open_is_added_without_waiting_for_their_end(
+    era: str, scripted_server: Callable[..., ScriptedServer]
+) -> None:
+    left = threading.Event()
+
+    async def answer(asked: Asked) -> AsyncIterator[dict[str, Any]]:
+        yield {"jsonrpc": "2.0", "method": "notifications/message", "params": {"data": {"result": {}}}}
+        yield message_of(asked, {"resultType": "complete", "tools": [], "ttlMs": 0, "cacheScope": "private"})
+        try:
+            await asyncio.Event().wait()
+        finally:
+            left.set()
+
+    server = scripted_server({"tools/list": answer}, era)
+    with override_settings(MCP_OAUTH={**django_settings.MCP_OAUTH, "OAUTH_REQUEST_SECONDS": 60.0}):
+        report = probe(server.url, OAuthOptions())
+    assert (report.auth_mode, report.error) == ("none", None)
+    assert left.wait(20)

@@ -457,6 +457,53 @@ def test_what_is_not_mcp_is_named_by_url_status_and_kind(
             assert caught.value.user_message == f"{peer.url('/mcp')} answered {said} instead of an MCP message."
 
 
+FOREIGN = [
+    {"id": 4711, "result": DONE},
+    {"id": 4711, "error": {"code": -32000, "message": "x"}},
+    {"id": True, "result": DONE},
+    {"id": [1], "result": DONE},
+    {"id": 10**400, "result": DONE},
+    {"id": None, "result": DONE},
+    {"result": DONE},
+    {"id": 1},
+    {"id": 1, "result": 7},
+    {"id": 1, "result": DONE, "jsonrpc": "1.0"},
+    {"id": 1, "error": {"code": "x"}},
+    7,
+    None,
+]
+
+
+@pytest.mark.requirement("T33")
+@pytest.mark.parametrize("message", FOREIGN, ids=lambda message: str(message)[:40])
+@pytest.mark.parametrize("media", ["application/json", "text/event-stream"])
+def test_an_answer_to_something_else_ends_the_call_at_once_though_the_stream_stays_open(
+    message: Any, media: str
+) -> None:
+    whole = {"jsonrpc": "2.0", **message} if isinstance(message, dict) else message
+    body = json.dumps(whole).encode()
+
+    def answer(received: Received) -> Any:
+        if media == "application/json":
+            return http_answer(200, body)
+        head = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n"
+        return drip(peer, head + b"data: " + body + b"\n\n", b": still here\n\n")
+
+    with running_peer(answer) as peer, pytest.raises(ServerRefused, match="instead of an MCP message"):
+        called(warm(peer), timeout=15)
+
+    assert methods(peer) == ["tools/call"]
+
+
+def test_a_stream_may_hold_a_batch_as_one_revision_had_it() -> None:
+    note = {"jsonrpc": "2.0", "method": "notifications/message", "params": {}}
+    body = json.dumps([note, {"jsonrpc": "2.0", "id": 1, "result": DONE}]).encode()
+    answer = http_answer(200, b"data: " + body + b"\n\n", content_type="text/event-stream")
+
+    with running_peer(lambda received: answer) as peer:
+        assert called(warm(peer)).text == "done"
+
+
 @pytest.mark.requirement("T33")
 @pytest.mark.parametrize("retry", [b"0", b"1" + b"0" * 400, b"1" + b"0" * 5000, b"-1"])
 def test_a_stream_that_asks_to_be_polled_for_ever_is_not(retry: bytes) -> None:

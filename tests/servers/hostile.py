@@ -149,9 +149,9 @@ class Animal:
     """One behaviour.
 
     ``entries`` maps the entries at which it can be met to the places that have to be wild there; ``elsewhere`` is why
-    it cannot be met at the others. ``slow`` animals end at a deadline only, and
-    ``dense`` ones send many small values within the limit for bytes. ``lair`` says what else the addresses
-    lead to: a port that speaks no TLS, or one where nobody listens.
+    it cannot be met at the others. ``slow`` animals end at a deadline only. ``dense`` ones send as many values as are
+    allowed, or more, and are met with the limits that an installation has. ``lair`` says what else the addresses lead
+    to: a port that speaks no TLS, or one where nobody listens.
     """
 
     name: str
@@ -872,9 +872,9 @@ def _nonce_for_ever(den: Den, place: Place, received: Received) -> Reply:
 # Messages of MCP
 
 
-def _speaking(name: str, sentence: str, *, dense: bool = False) -> Callable[[Speech], Speech]:
+def _speaking(name: str, sentence: str, *, dense: bool = False, slow: bool = False) -> Callable[[Speech], Speech]:
     def add(speech: Speech) -> Speech:
-        @_living(name, sentence, _MCP, elsewhere=_MCP_ONLY, dense=dense)
+        @_living(name, sentence, _MCP, elsewhere=_MCP_ONLY, dense=dense, slow=slow)
         def behave(den: Den, place: Place, received: Received) -> Reply:
             return _spoken(received, speech)
 
@@ -931,6 +931,7 @@ _MANY_TOOLS: Final = _written(_page(*_crowd(100_000)))
 _PACKED_TOOLS: Final = _written(_page(*_crowd(10_000), {"name": "broken"}))
 _BROKEN_TOOLS: Final = _written(_page(*[{"name": "broken"}] * 30_000))
 _LISTS: Final[list[list[None]]] = [[]] * 200_000
+_BLOCKS: Final = [{"type": "text", "text": "x"}]
 _PACKED_PAGE: Final = _written(_page({**TOOL, "inputSchema": {"type": "object", "lists": _LISTS}}))
 _PACKED_RESULT: Final = _written({**_result("tools/call"), "structuredContent": {"lists": _LISTS}})
 _PROPERTIES: Final = {f"p{number}": {"type": "string", "description": "x" * 20} for number in range(5000)}
@@ -969,15 +970,42 @@ def _packed_values(method: str, params: dict[str, Any]) -> bytes | None:
     return _PACKED_PAGE if method == "tools/list" else None
 
 
-_FULL_RESULT: Final = _written({**_result("tools/call"), "structuredContent": {"lists": _LISTS[:40_000]}})
-_FULL_PAGE: Final = _written(_page({**TOOL, "inputSchema": {"type": "object", "lists": _LISTS[:40_000]}}))
+_FULL_RESULT: Final = _written({**_result("tools/call"), "structuredContent": {"lists": _LISTS[:49_000]}})
+_FULL_PAGE: Final = _written(_page({**TOOL, "inputSchema": {"type": "object", "lists": _LISTS[:49_000]}}))
+_MANY_BLOCKS: Final = _written({**_result("tools/call"), "content": _BLOCKS * 30_000})
+_BROKEN_BLOCKS: Final = _written({**_result("tools/call"), "content": [7] * 90_000})
+_SPOILT_BLOCKS: Final = _written({**_result("tools/call"), "content": [*_BLOCKS * 30_000, {"type": "text"}]})
+_CLAIMS: Final[dict[str, Any]] = {f"claim-number-{number}": {} for number in range(40_000)}
+_HUGE_DISCOVERY: Final = _written(
+    {**_result("server/discover"), "capabilities": {"tools": {}, "experimental": _CLAIMS}}
+)
 
 
-@_speaking("full_values", "Has 40 000 empty lists in a schema and in a result, which is allowed.", dense=True)
+@_speaking("full_values", "Has 49 000 empty lists in a schema and in a result, which is allowed.", dense=True)
 def _full_values(method: str, params: dict[str, Any]) -> bytes | None:
     if method == "tools/call":
         return _FULL_RESULT
     return _FULL_PAGE if method == "tools/list" else None
+
+
+@_speaking("many_blocks", "Has 30 000 blocks of text in a result.", dense=True)
+def _many_blocks(method: str, params: dict[str, Any]) -> bytes | None:
+    return _MANY_BLOCKS if method == "tools/call" else None
+
+
+@_speaking("broken_blocks", "Has 90 000 numbers for the content of a result.", dense=True)
+def _broken_blocks(method: str, params: dict[str, Any]) -> bytes | None:
+    return _BROKEN_BLOCKS if method == "tools/call" else None
+
+
+@_speaking("spoilt_blocks", "Has 30 000 blocks of text in a result, and a broken one behind them.", dense=True)
+def _spoilt_blocks(method: str, params: dict[str, Any]) -> bytes | None:
+    return _SPOILT_BLOCKS if method == "tools/call" else None
+
+
+@_speaking("huge_discovery", "Says 40 000 things about itself.", dense=True)
+def _huge_discovery(method: str, params: dict[str, Any]) -> bytes | None:
+    return _HUGE_DISCOVERY if method == "server/discover" else None
 
 
 @_speaking("odd_numbers", "Has numbers that no database stores in schemas and results.")
@@ -1086,8 +1114,78 @@ _reply_with(
 _reply_with("batch", "Sends its answer in a batch of a hundred.", lambda good: [good] * 100)
 
 
+def _streaming_on(name: str, sentence: str, change: Callable[[dict[str, Any]], Any]) -> None:
+    """Add an animal that says one thing on a stream and keeps the stream open."""
+
+    @_living(name, sentence, _MCP, elsewhere=_MCP_ONLY)
+    def behave(den: Den, place: Place, received: Received) -> Reply | None:
+        message = _message(received)
+        if received.method != "POST" or message.get("method") not in {"tools/list", "tools/call"}:
+            return None
+        good = _envelope(message, _result(str(message.get("method"))))
+        return drip(den.peer, _head("connection: close", media="text/event-stream") + _event(change(good)), b": x\n\n")
+
+
 def _bare(good: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in good.items() if name != "result"}
+
+
+_streaming_on(
+    "wrong_id_on_a_stream",
+    "Answers another request on its stream, which it then keeps open.",
+    lambda good: {**good, "id": 987654},
+)
+_streaming_on(
+    "neither_on_a_stream",
+    "Sends neither a result nor an error on its stream, which it then keeps open.",
+    _bare,
+)
+
+
+# A task is a promise to answer later (the tasks extension of MCP 2026-07-28).
+
+
+def _task(**members: Any) -> dict[str, Any]:
+    facts = {"taskId": "t", "status": "working", "ttlMs": None, "pollIntervalMs": 0}
+    return {"resultType": "task", "createdAt": "", "lastUpdatedAt": "", **facts, **members}
+
+
+def _tasking(
+    name: str, sentence: str, *, slow: bool = False, later: Mapping[str, Any] | None = None, **members: Any
+) -> None:
+    """Add an animal that answers calls with a task, and questions about it with what it says ``later``."""
+
+    @_speaking(name, sentence, slow=slow)
+    def speak(method: str, params: dict[str, Any]) -> dict[str, Any] | None:
+        if method.startswith("tasks/"):
+            return {**_task(**members), **(later or {})}
+        return _task(**members) if method == "tools/call" else None
+
+
+_DONE_TASK: Final = {"status": "completed", "result": {"content": [{"type": "text", "text": "done"}]}}
+
+_tasking("task_for_ever", "Makes a task of a call, wants to be asked at once, and never ends it.", slow=True)
+_tasking(
+    "task_of_patience",
+    "Makes a task of a call and wants to be asked in 10^400 seconds.",
+    slow=True,
+    pollIntervalMs=10**400,
+    ttlMs=10**400,
+)
+_tasking("task_with_breaks", "Gives a task an identifier that would be a header of its own.", taskId="t\r\nX-Evil: 1")
+_tasking("task_half_done", "Says that a task is done and not what came of it.", later={"status": "completed"})
+_tasking("task_of_another", "Answers about another task.", later={**_DONE_TASK, "taskId": "u"})
+_tasking("task_forgotten", "Forgets the task at once.", later={"error": {"code": -32602, "message": "What task?"}})
+_tasking(
+    "task_that_fails_oddly",
+    "Ends a task with an error whose parts have wrong types.",
+    later={"status": "failed", "error": _ODD_ERROR},
+)
+_tasking(
+    "task_that_asks_a_model",
+    "Wants the task to go on with what a model says.",
+    later={"status": "input_required", "inputRequests": {"a": _SAMPLING}},
+)
 
 
 @_living("odd_session", "Gives a session id that HTTP forbids to send back.", _MCP, elsewhere=_MCP_ONLY)

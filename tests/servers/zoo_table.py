@@ -41,7 +41,7 @@ socket, and each column a way to meet it; the cell is the code of the error that
 `tests/protocol/test_zoo.py` meets all of them. It also holds that, whatever the cell says, nobody but the server itself
 is contacted, no secret is in an error, a page or a log, a call to another server goes through meanwhile, memory stays
 within twice the limit for answers, the log within a few hundred lines, and the event loop does not stop for more than
-50 milliseconds; 150 where an answer within the limits holds tens of thousands of values, which are parsed at once.
+50 milliseconds.
 
 | column | where the server misbehaves |
 |---|---|

@@ -48,6 +48,45 @@ def redirecting(status: int, location: str) -> Any:
     return answer
 
 
+@pytest.mark.parametrize("line_end", [b"\n", b"\r\n"])
+@pytest.mark.parametrize("size", [1, 7, 4096])
+def test_a_stream_is_read_up_to_the_event_that_is_enough(line_end: bytes, size: int) -> None:
+    shown: list[bytes] = []
+
+    def is_enough(events: bytes) -> bool:
+        shown.append(events)
+        return b"data: b" in events
+
+    events = b"".join(b"data: " + word + line_end * 2 for word in (b"a", b"b"))
+
+    def answer(received: Received) -> Any:
+        yield b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n"
+        yield from (events[start : start + size] for start in range(0, len(events), size))
+        yield from drip(peer, b"", b": more" + line_end)
+
+    with running_peer(answer) as peer:
+        request = HttpRequest("POST", peer.url("/"), is_enough=is_enough)
+        response = asyncio.run(_fetched_once(request))
+
+    assert response.body.startswith(events.rstrip(line_end))
+    assert b"".join(shown).count(b"data: a") == b"".join(shown).count(b"data: b") == 1
+
+
+def test_a_stream_that_is_never_enough_is_read_to_its_end() -> None:
+    answer = http_answer(body=b"data: a\n\ndata: b", content_type="text/event-stream")
+    with running_peer(lambda received: answer) as peer:
+        request = HttpRequest("POST", peer.url("/"), is_enough=lambda events: False)
+        assert asyncio.run(_fetched_once(request)).body == b"data: a\n\ndata: b"
+
+
+async def _fetched_once(request: HttpRequest) -> HttpResponse:
+    transport = guarded_transport(DEVELOPMENT)
+    try:
+        return await fetch(transport, request, policy=DEVELOPMENT, deadline_seconds=5)
+    finally:
+        await transport.aclose()
+
+
 def test_an_answer_comes_back_whole_whatever_its_status() -> None:
     answer = http_answer(418, b"short and stout", content_type="text/plain", headers={"x-twice": "1", "X-Twice": "2"})
     with running_peer(lambda received: answer) as peer:

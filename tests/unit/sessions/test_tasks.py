@@ -34,7 +34,7 @@ def handle(**members: Any) -> dict[str, Any]:
 
 def state(**members: Any) -> dict[str, Any]:
     """Return what ``tasks/get`` is answered with."""
-    return handle(resultType="complete", **members)
+    return handle(**{"resultType": "complete", **members})
 
 
 def created(**members: Any) -> tasks.Task:
@@ -115,6 +115,7 @@ def test_each_status_has_its_next_step() -> None:
     "answer",
     [
         state(status="completed"),
+        state(status="completed", resultType="task"),
         state(status="completed", result=[]),
         state(status="failed"),
         state(status="failed", error={"message": "no code"}),
