@@ -20,6 +20,11 @@ __version__ = "0.1.0"
 _HOMES = {
     "call_tool": "mcp_oauth.services.calls",
     "acall_tool": "mcp_oauth.services.calls",
+    "resume_call": "mcp_oauth.services.calls",
+    "aresume_call": "mcp_oauth.services.calls",
+    "cancel_call": "mcp_oauth.services.calls",
+    "find_call": "mcp_oauth.services.calls",
+    "Answer": "mcp_oauth.sessions.results",
     "list_tools": "mcp_oauth.services.catalog",
     "alist_tools": "mcp_oauth.services.catalog",
     "start_authorization": "mcp_oauth.services.connections",
@@ -28,24 +33,31 @@ _HOMES = {
     "McpOAuthError": "mcp_oauth.exceptions",
     "AuthorizationRequired": "mcp_oauth.exceptions",
     "AuthorizationFailed": "mcp_oauth.exceptions",
+    "InputRequired": "mcp_oauth.exceptions",
     "ServerUnreachable": "mcp_oauth.exceptions",
     "ServerRefused": "mcp_oauth.exceptions",
     "NotAllowed": "mcp_oauth.exceptions",
 }
 
 __all__ = [
+    "Answer",
     "AuthorizationFailed",
     "AuthorizationRequired",
+    "InputRequired",
     "McpOAuthError",
     "NotAllowed",
     "ServerRefused",
     "ServerUnreachable",
     "acall_tool",
     "alist_tools",
+    "aresume_call",
     "call_tool",
+    "cancel_call",
     "disconnect",
+    "find_call",
     "finish_authorization",
     "list_tools",
+    "resume_call",
     "start_authorization",
 ]
 
@@ -53,14 +65,16 @@ if TYPE_CHECKING:
     from mcp_oauth.exceptions import (
         AuthorizationFailed,
         AuthorizationRequired,
+        InputRequired,
         McpOAuthError,
         NotAllowed,
         ServerRefused,
         ServerUnreachable,
     )
-    from mcp_oauth.services.calls import acall_tool, call_tool
+    from mcp_oauth.services.calls import acall_tool, aresume_call, call_tool, cancel_call, find_call, resume_call
     from mcp_oauth.services.catalog import alist_tools, list_tools
     from mcp_oauth.services.connections import disconnect, finish_authorization, start_authorization
+    from mcp_oauth.sessions.results import Answer
 
 
 def __getattr__(name: str) -> Any:

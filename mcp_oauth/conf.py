@@ -144,8 +144,15 @@ class McpOAuthSettings:
     HELD_CALL_SECONDS: float = 600.0
     MAX_HELD_CALLS: int = 50
 
-    # How long a call stays on record, without arguments and result.
+    # Such a process gives a sign of life for the calls it holds; without one for so long, it is taken to be gone. How
+    # often it looks whether somebody answered in another process: a person does not notice a second.
+    HELD_LEASE_SECONDS: float = 15.0
+    HELD_POLL_SECONDS: float = 1.0
+
+    # How long a call stays on record, without arguments and result. Older ones go in rounds of refresh_mcp_tokens, as
+    # events do.
     CALL_DAYS: int = 90
+    CALLS_SWEPT_AT_ONCE: int = 5000
 
     # Sessions with servers of before 2026-07-28 that are kept for the next call, in one process; one that nobody used
     # for so long is ended, because servers keep memory for it.

@@ -177,7 +177,10 @@ class ToolNotFound(InvalidRequest):
 
 
 class CallNotResumable(InvalidRequest):
-    """The call cannot go on; ``reason`` is one of ``running``, ``ended``, ``expired``, ``already_resumed``."""
+    """The call cannot go on.
+
+    ``reason`` is one of ``running``, ``ended``, ``expired``, ``already_resumed``, ``server_changed``.
+    """
 
     code = "call_not_resumable"
     http_status = 409

@@ -26,6 +26,7 @@ __all__ = [
     "SealedText",
     "key_id_of",
     "reseal",
+    "seal_for_update",
     "sealed_value",
 ]
 
@@ -188,9 +189,9 @@ class _EncryptedField(_ModelField[_Value]):
     The row's key must exist before the first save, as a UUID key does.
 
     Reading raises ``SecretUnreadable`` when no key of the ring opens the value. Queries see sealed text only:
-    lookups other than ``isnull``, ``update()`` of anything but ``None`` and ``bulk_update()`` raise
-    ``FieldError``. ``bulk_create(update_conflicts=True)`` may meet a row with another key, which then cannot
-    read the value it is given.
+    lookups other than ``isnull``, ``update()`` of anything but ``None`` or what `seal_for_update` returned, and
+    ``bulk_update()`` raise ``FieldError``. ``bulk_create(update_conflicts=True)`` may meet a row with another key,
+    which then cannot read the value it is given.
     """
 
     descriptor_class = _SecretAttribute
@@ -345,7 +346,7 @@ class _EncryptedField(_ModelField[_Value]):
             return str(value)
         raise FieldError(
             f"{self.label} is sealed for its row: assign the value to an instance and save() that. "
-            "update() can only set it to None."
+            "update() can only set it to None, or to what seal_for_update() made for the one row it changes."
         )
 
     def get_prep_value(self, value: Any) -> Any:
@@ -418,6 +419,19 @@ def sealed_value(instance: models.Model, name: str) -> str | None:
     """
     held = _field(instance, name).held(instance)
     return held.sealed if isinstance(held, _Stored) else None
+
+
+def seal_for_update(instance: models.Model, name: str, value: Any) -> str | None:
+    """Return a value sealed for one row, for an ``update()`` that changes this row on a condition.
+
+    ``None`` stays ``None``. The instance needs its key and owner; it does not change. In another row nothing opens the
+    value.
+    """
+    if value is None:
+        return None
+    field = _field(instance, name)
+    field.check_value(value)
+    return _SealedForRow(field.seal(instance, value).sealed)
 
 
 def reseal(instance: models.Model, name: str) -> bool:

@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 # Importing them registers them; Django looks for this package by its name.
-from mcp_oauth.admin import events, grants, servers, tokens, workspaces
+from mcp_oauth.admin import calls, events, grants, servers, tokens, workspaces
 
-__all__ = ["events", "grants", "servers", "tokens", "workspaces"]
+__all__ = ["calls", "events", "grants", "servers", "tokens", "workspaces"]

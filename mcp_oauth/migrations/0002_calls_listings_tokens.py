@@ -277,6 +277,10 @@ class Migration(migrations.Migration):
         ),
         migrations.AddIndex(
             model_name="toolcall",
+            index=models.Index(fields=["started_at"], name="mcp_oauth_call_started"),
+        ),
+        migrations.AddIndex(
+            model_name="toolcall",
             index=models.Index(
                 condition=models.Q(("erase_at__isnull", False)), fields=["erase_at"], name="mcp_oauth_call_erase_at"
             ),

@@ -77,6 +77,8 @@ class ToolCall(models.Model):
         indexes = [
             models.Index(fields=["server", "-started_at"], name="mcp_oauth_call_of_server"),
             models.Index(fields=["user", "-started_at"], name="mcp_oauth_call_of_user"),
+            # For what is older than its time, and for lists of everybody's.
+            models.Index(fields=["started_at"], name="mcp_oauth_call_started"),
             # What is over after its time is few among many, and looked for in every round.
             models.Index(
                 fields=["erase_at"], name="mcp_oauth_call_erase_at", condition=models.Q(erase_at__isnull=False)

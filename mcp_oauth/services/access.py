@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 from django.utils.translation import gettext as _
 
+from mcp_oauth.conf import settings
 from mcp_oauth.exceptions import (
     CredentialsRefused,
     InsufficientScope,
@@ -34,10 +35,12 @@ def on_behalf(
     *,
     seconds: float,
     tools: tuple[ToolDescription, ...] | None = None,
+    tick: Callable[[], None] | None = None,
 ) -> Plan[T]:
     """Plan one exchange with a server for one person.
 
-    A 401 means that the request was not carried out, so it is repeated once with a renewed token.
+    A 401 means that the request was not carried out, so it is repeated once with a renewed token. ``tick`` is done
+    every ``CALL_TICK_SECONDS`` while the exchange lasts.
 
     Raises:
         AuthorizationRequired: only the person can mend it.
@@ -59,7 +62,12 @@ def on_behalf(
         )
         try:
             # The work bounds itself; the margin only covers a loop that does not run.
-            result: T = yield WireStep(lambda target=target: work(target), seconds + 5.0)  # type: ignore[misc]
+            result: T = yield WireStep(
+                lambda target=target: work(target),  # type: ignore[misc]
+                seconds + 5.0,
+                tick,
+                settings.CALL_TICK_SECONDS,
+            )
         except Unauthorized:
             contacts.record_contact(server, None)
             if grant is None:
@@ -105,12 +113,10 @@ def _more_access(server: McpServer, grant: UsableGrant | None, scope: str) -> In
     missing = " ".join(name for name in scope.split() if name not in granted) or scope
     # Nobody presses a button where nobody is asked; an administrator enters the scopes.
     offered = grant is not None and not server.is_unattended and step_up.want_more(grant, scope)
-    return InsufficientScope(
-        _("%(server)s asks for more access than it was granted: %(scope)s.")
-        % {"server": server.name, "scope": missing or _("it does not say which")},
-        scope=scope,
-        server=str(server.pk),
-        connect_url=grants.connect_url(server),
+    return grants.more_access_required(
+        server,
+        scope,
+        missing=missing,
         next_step=""
         if offered
         else _("Ask an administrator to add the scopes to the server's settings.")

@@ -18,6 +18,7 @@ from mcp_oauth.conf import settings
 from mcp_oauth.exceptions import (
     AuthorizationRequired,
     CredentialsRefused,
+    InsufficientScope,
     McpOAuthError,
     SecretUnreadable,
     ServerUnreachable,
@@ -254,6 +255,18 @@ def authorization_required(server: McpServer, reason: str) -> AuthorizationRequi
         next_step=_("Sign out here, sign in again with your company account, and try again.")
         if reason == "sign_in_again"
         else "",
+    )
+
+
+def more_access_required(server: McpServer, scope: str, *, missing: str = "", next_step: str = "") -> InsufficientScope:
+    """Return the one answer for a grant that lacks a scope; ``missing`` is the part of it that is not granted."""
+    return InsufficientScope(
+        _("%(server)s asks for more access than it was granted: %(scope)s.")
+        % {"server": server.name, "scope": missing or scope or _("it does not say which")},
+        scope=scope,
+        server=str(server.pk),
+        connect_url=connect_url(server),
+        next_step=next_step,
     )
 
 

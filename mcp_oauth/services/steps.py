@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Coroutine, Generator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -54,18 +55,22 @@ class _Finished:
 
 def drive(plan: Plan[T]) -> T:
     """Run a plan for a synchronous caller."""
-    step = _advance(plan, None, None)
-    while not isinstance(step, _Finished):
-        try:
-            outcome = (
-                step.work()
-                if isinstance(step, WaitingStep)
-                else loop.run(step.work, timeout=step.seconds, tick=step.tick, tick_seconds=step.tick_seconds)
-            )
-        except Exception as error:  # handed to the plan, which decides; what it does not know it raises again
-            step = _advance(plan, None, error)
-        else:
-            step = _advance(plan, outcome, None)
+    try:
+        step = _advance(plan, None, None)
+        while not isinstance(step, _Finished):
+            try:
+                outcome = (
+                    step.work()
+                    if isinstance(step, WaitingStep)
+                    else loop.run(step.work, timeout=step.seconds, tick=step.tick, tick_seconds=step.tick_seconds)
+                )
+            except Exception as error:  # handed to the plan, which decides; what it does not know it raises again
+                step = _advance(plan, None, error)
+            else:
+                step = _advance(plan, outcome, None)
+    finally:
+        # A caller that is interrupted does not leave its plan in the middle: what it opened, it closes.
+        plan.close()
     value: T = step.value
     return value
 
@@ -73,18 +78,25 @@ def drive(plan: Plan[T]) -> T:
 async def adrive(plan: Plan[T]) -> T:
     """Run a plan for an asynchronous caller; its database work runs in Django's sync thread."""
     advance = sync_to_async(_advance)
-    step = await advance(plan, None, None)
-    while not isinstance(step, _Finished):
-        try:
-            if isinstance(step, WaitingStep):
-                outcome = await sync_to_async(_then_close, thread_sensitive=False, executor=_threads())(step.work)
+    try:
+        step = await advance(plan, None, None)
+        while not isinstance(step, _Finished):
+            try:
+                if isinstance(step, WaitingStep):
+                    outcome = await sync_to_async(_then_close, thread_sensitive=False, executor=_threads())(step.work)
+                else:
+                    tick = None if step.tick is None else sync_to_async(step.tick)
+                    outcome = await loop.arun(
+                        step.work, timeout=step.seconds, tick=tick, tick_seconds=step.tick_seconds
+                    )
+            except Exception as error:  # as in drive()
+                step = await advance(plan, None, error)
             else:
-                tick = None if step.tick is None else sync_to_async(step.tick)
-                outcome = await loop.arun(step.work, timeout=step.seconds, tick=tick, tick_seconds=step.tick_seconds)
-        except Exception as error:  # as in drive()
-            step = await advance(plan, None, error)
-        else:
-            step = await advance(plan, outcome, None)
+                step = await advance(plan, outcome, None)
+    except asyncio.CancelledError:
+        # As in drive(); and not on this loop, where a plan may not touch the database.
+        await sync_to_async(plan.close)()
+        raise
     value: T = step.value
     return value
 

@@ -190,6 +190,18 @@ def soon(factory: Callable[[], Coroutine[Any, Any, None]]) -> None:
         asyncio.run_coroutine_threadsafe(factory(), worker.loop)
 
 
+def submit(factory: Callable[[], Coroutine[Any, Any, T]], *, timeout: float) -> concurrent.futures.Future[T]:
+    """Start a coroutine on the loop thread for a caller that waits for several; ``timeout`` is in seconds.
+
+    The future fails as `run` does, with ``DeadlineExceeded`` after the time, and with ``CancelledError`` where the
+    process is ending. Cancelling it cancels the operation.
+
+    Raises:
+        RuntimeError: Called on the loop thread.
+    """
+    return _submit(factory, timeout)
+
+
 def shared_transport(policy: NetworkPolicy) -> httpx2.AsyncBaseTransport:
     """Return the running loop's guarded transport for a policy, with its connection pool.
 

@@ -145,8 +145,17 @@ class Answer:
     content: dict[str, Any] | None = field(default=None, repr=False)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the answer in the wire's spelling (MCP `ElicitResult`)."""
+        """Return the answer in the wire's spelling (MCP `ElicitResult`); ``from_json`` reads it back."""
         return {"action": self.action} if self.content is None else {"action": self.action, "content": self.content}
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Answer:
+        """Read what ``to_json`` wrote.
+
+        Raises:
+            KeyError: something is missing.
+        """
+        return cls(value["action"], value.get("content"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,11 +210,20 @@ class ToolResult:
         return "\n".join(text for text in texts if isinstance(text, str))
 
     def to_json(self) -> dict[str, Any]:
-        """Return the result in the wire's spelling (MCP `CallToolResult`)."""
+        """Return the result in the wire's spelling (MCP `CallToolResult`); ``from_json`` reads it back."""
         body: dict[str, Any] = {"content": list(self.content), "isError": self.is_error}
         if self.structured_content is not None:
             body["structuredContent"] = self.structured_content
         return body
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any], protocol_version: str = "") -> ToolResult:
+        """Read what ``to_json`` wrote.
+
+        Raises:
+            KeyError: something is missing.
+        """
+        return cls(tuple(value["content"]), value.get("structuredContent"), value["isError"], protocol_version)
 
 
 def storable(value: Any) -> Any:

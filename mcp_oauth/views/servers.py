@@ -19,7 +19,14 @@ from django.views.decorators.debug import sensitive_post_parameters, sensitive_v
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from mcp_oauth.conf import settings
-from mcp_oauth.exceptions import AuthorizationRequired, InsufficientScope, InvalidRequest, McpOAuthError, NotFound
+from mcp_oauth.exceptions import (
+    AuthorizationRequired,
+    InputRequired,
+    InsufficientScope,
+    InvalidRequest,
+    McpOAuthError,
+    NotFound,
+)
 from mcp_oauth.forms import ServerForm
 from mcp_oauth.models import McpServer, McpServerOAuth
 from mcp_oauth.services import catalog, limits, servers
@@ -100,6 +107,7 @@ def run(request: SignedInRequest, slug: str, server_id: uuid.UUID) -> HttpRespon
         "arguments": arguments or (view.example_arguments if view and request.method != "POST" else ""),
         "error": ErrorView.of(error) if error else None,
         "reauth": isinstance(error, _MENDED_BY_THE_PERSON),
+        "questions": error.questions if isinstance(error, InputRequired) else [],
         "result": result,
         "back_url": _url("server", place, shown),
     }

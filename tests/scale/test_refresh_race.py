@@ -1,25 +1,18 @@
 """Grants and flows shared by several processes: one refresh for all of them, and no process that takes others down.
 
-Each process is one of a deployment: its own interpreter, connections and event loop, with the test's database. They
-run on whichever database the run uses.
+They run on whichever database the run uses.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
-import os
-import subprocess
-import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, quote, urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from asgiref.sync import sync_to_async
@@ -32,38 +25,17 @@ from mcp_oauth.exceptions import McpOAuthError
 from mcp_oauth.models import AuthorizationFlow, McpServer, McpServerOAuth
 from mcp_oauth.services.connections import finish_authorization, start_authorization
 from tests.people import browser_of, connect, member, new_server, new_workspace
+from tests.scale.processes import PATIENCE, Worker
 from tests.servers import AuthorizationServerOptions, Fault, Person, ProtectedServer, RecordedRequest, json_fault
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-ROOT = Path(__file__).resolve().parents[2]
-# Django first: this very module needs its models.
-PROGRAM = "import django; django.setup(); from tests.scale.test_refresh_race import obey; obey()"
-# Far beyond what any of it takes; a process that hangs fails its test instead of the whole run.
-PATIENCE = 60.0
 # A thread has a database connection of its own, and PostgreSQL by default has 97 for everything that is tested at once.
 # The tasks of a process share one.
 THREADS, TASKS = 8, 17
 
 
 # What runs in the other processes.
-
-
-def obey() -> None:
-    """Carry out one command per line of standard input, each a JSON object; answer each with one line."""
-    from django.conf import settings
-    from django.test.utils import override_settings
-
-    given = json.loads(os.environ["MCP_OAUTH_TEST_SETTINGS"])
-    with override_settings(MCP_OAUTH={**settings.MCP_OAUTH, **given}):
-        for line in sys.stdin:
-            command = json.loads(line)
-            name = command.pop("do")
-            print(json.dumps(COMMANDS[name](**command)), flush=True)
-
-
-def _ready() -> bool:
-    return True
 
 
 def _call(server: str, user: int, threads: int, tasks: int = 0) -> list[str]:
@@ -117,99 +89,7 @@ def _finish(user: int, browser: str, answer: str) -> str:
     return "connected"
 
 
-COMMANDS: dict[str, Callable[..., Any]] = {"ready": _ready, "call": _call, "start": _start, "finish": _finish}
-
-
-# The other processes, seen from here.
-
-
-@dataclass(frozen=True)
-class Worker:
-    """Another process of the deployment."""
-
-    process: subprocess.Popen[str]
-
-    def order(self, do: str, **arguments: Any) -> None:
-        assert self.process.stdin is not None
-        self.process.stdin.write(json.dumps({"do": do, **arguments}) + "\n")
-        self.process.stdin.flush()
-
-    def answer(self) -> Any:
-        assert self.process.stdout is not None
-        line = self.process.stdout.readline()
-        assert line, f"the process ended with {self.process.wait(PATIENCE)}"
-        return json.loads(line)
-
-    def ask(self, do: str, **arguments: Any) -> Any:
-        self.order(do, **arguments)
-        return self.answer()
-
-    def kill(self) -> None:
-        """End it as the kernel does when memory runs out: nothing of it gets to clean up."""
-        self.process.kill()
-        self.process.wait(PATIENCE)
-
-
-def database_url() -> str:
-    """Return the URL of the database this test runs on."""
-    used = connection.settings_dict
-    if connection.vendor == "sqlite":
-        return f"sqlite:///{used['NAME']}"
-    place = f"{used['HOST']}:{used['PORT']}" if used["PORT"] else used["HOST"]
-    password = f":{quote(used['PASSWORD'], safe='')}" if used["PASSWORD"] else ""
-    return f"postgres://{quote(used['USER'], safe='')}{password}@{place}/{used['NAME']}"
-
-
-@contextmanager
-def running_worker(settings: Mapping[str, Any]) -> Iterator[Worker]:
-    """Run another process; ``settings`` are further ``MCP_OAUTH`` settings."""
-    environment = {
-        **os.environ,
-        "DJANGO_SETTINGS_MODULE": "tests.settings",
-        "DATABASE_URL": database_url(),
-        "MCP_OAUTH_TEST_SETTINGS": json.dumps(settings),
-    }
-    process = subprocess.Popen(
-        [sys.executable, "-c", PROGRAM],
-        cwd=ROOT,
-        env=environment,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    )
-    # A process that hangs is killed, so that whoever waits for its answer goes on.
-    watchdog = threading.Timer(PATIENCE, process.kill)
-    watchdog.start()
-    try:
-        yield Worker(process)
-    finally:
-        watchdog.cancel()
-        with suppress(BrokenPipeError):
-            assert process.stdin is not None
-            process.stdin.close()
-        try:
-            process.wait(10)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait(10)
-        assert process.stdout is not None
-        process.stdout.close()
-
-
-@pytest.fixture
-def workers() -> Iterator[Callable[..., list[Worker]]]:
-    """Start processes that are ready for orders: ``workers(2, REFRESH_LEASE_SECONDS=1)``."""
-    with ExitStack() as stack:
-
-        def start(count: int, **settings: Any) -> list[Worker]:
-            started = [stack.enter_context(running_worker(settings)) for _ in range(count)]
-            for worker in started:
-                worker.order("ready")
-            assert all(worker.answer() is True for worker in started)
-            return started
-
-        yield start
+COMMANDS: dict[str, Callable[..., Any]] = {"call": _call, "start": _start, "finish": _finish}
 
 
 @dataclass(frozen=True)

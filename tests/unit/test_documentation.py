@@ -76,18 +76,24 @@ def test_every_public_name_can_be_imported_and_has_a_docstring(name: str) -> Non
 
 def test_the_public_names_are_these() -> None:
     assert mcp_oauth.__all__ == [
+        "Answer",
         "AuthorizationFailed",
         "AuthorizationRequired",
+        "InputRequired",
         "McpOAuthError",
         "NotAllowed",
         "ServerRefused",
         "ServerUnreachable",
         "acall_tool",
         "alist_tools",
+        "aresume_call",
         "call_tool",
+        "cancel_call",
         "disconnect",
+        "find_call",
         "finish_authorization",
         "list_tools",
+        "resume_call",
         "start_authorization",
     ]
     assert set(mcp_oauth.__all__) <= set(dir(mcp_oauth))

@@ -36,6 +36,7 @@ from mcp_oauth.fields import (
     SealedText,
     key_id_of,
     reseal,
+    seal_for_update,
     sealed_value,
 )
 from tests.fieldapp.models import Numbered, SafeVault, Tenant, Vault
@@ -529,6 +530,33 @@ def test_update_of_a_value_is_refused(vault: Vault, value: Any) -> None:
         Vault.objects.update(token=value)
 
     assert column(vault, "token") == before
+
+
+def test_update_of_what_was_sealed_for_the_row_is_what_the_row_opens(vault: Vault) -> None:
+    token = seal_for_update(vault, "token", "changed on a condition")
+    headers = seal_for_update(vault, "headers", {"X-Api-Key": "changed"})
+
+    assert Vault.objects.filter(pk=vault.pk, note="nobody's").update(token=token) == 0
+    assert Vault.objects.filter(pk=vault.pk).update(token=token, headers=headers) == 1
+
+    assert (again(vault).token, again(vault).headers) == ("changed on a condition", {"X-Api-Key": "changed"})
+    assert vault.token == CANARY
+    assert "changed" not in f"{column(vault, 'token')}{column(vault, 'headers')}"
+
+
+def test_what_was_sealed_for_one_row_opens_in_no_other(vault: Vault, tenant: Tenant) -> None:
+    other = Vault.objects.create(tenant=tenant, token="other")
+    Vault.objects.filter(pk=other.pk).update(token=seal_for_update(vault, "token", "not for you"))
+
+    with pytest.raises(SecretUnreadable):
+        _ = again(other).token
+
+
+def test_nothing_but_a_value_of_the_fields_kind_is_sealed_for_an_update(vault: Vault) -> None:
+    assert seal_for_update(vault, "token", None) is None
+    for value in (1, Value("plain"), F("note")):
+        with pytest.raises(TypeError):
+            seal_for_update(vault, "token", value)
 
 
 def test_update_to_none_clears(vault: Vault) -> None:

@@ -26,6 +26,7 @@ from mcp_oauth.models import (
     Membership,
     OAuthRegistration,
     StoredListing,
+    ToolCall,
     Workspace,
 )
 from mcp_oauth.sessions import loop
@@ -49,6 +50,7 @@ MODELS: list[type[models.Model]] = [
     OAuthRegistration,
     AuthorizationFlow,
     StoredListing,
+    ToolCall,
 ]
 CANARY = "canary-7f3a"
 
@@ -145,8 +147,22 @@ def everything(workspace: Workspace, user: User | None = None) -> list[models.Mo
         entry_count=1,
         fetched_at=now,
     )
+    call = ToolCall.objects.create(
+        server=server,
+        user=user,
+        server_generation=1,
+        tool="find_tickets",
+        state=ToolCall.State.INPUT_REQUIRED,
+        started_at=now,
+        deadline_at=now,
+        erase_at=now,
+        arguments={"title": f"{CANARY}-arguments"},
+        pending={"request_state": f"{CANARY}-state"},
+        answers={"sure": f"{CANARY}-answer"},
+        result={"content": [{"type": "text", "text": f"{CANARY}-result"}]},
+    )
     membership = Membership.objects.get(workspace=workspace, user=user)
-    return [workspace, membership, server, grant, registration, flow, catalogue]
+    return [workspace, membership, server, grant, registration, flow, catalogue, call]
 
 
 def pages_about(client: Client, rows: list[models.Model]) -> dict[str, Any]:
@@ -198,6 +214,8 @@ def test_no_page_shows_a_secret_or_needs_an_inline_script() -> None:
             ("headers", McpServer),
             ("access_token", McpServerOAuth),
             ("code_verifier", AuthorizationFlow),
+            ("arguments", ToolCall),
+            ("result", ToolCall),
         )
         for value in model._default_manager.values_list(name, flat=True)
     ]

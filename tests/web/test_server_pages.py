@@ -18,11 +18,20 @@ from django.utils import timezone
 
 from mcp_oauth import api
 from mcp_oauth.forms import ServerForm
-from mcp_oauth.models import AuthorizationFlow, McpServer, McpServerOAuth, Membership, StoredListing, Workspace
+from mcp_oauth.models import (
+    AuthorizationFlow,
+    McpServer,
+    McpServerOAuth,
+    Membership,
+    StoredListing,
+    ToolCall,
+    Workspace,
+)
 from mcp_oauth.urls import urlpatterns
 from project.security import CONTENT_SECURITY_POLICY
 from tests.people import browser_of, come_back, connect, member, new_server, new_workspace, start
 from tests.servers import AuthorizationServerOptions, HeaderServer, OddServer, OpenServer, Person, ProtectedServer
+from tests.servers.conversing import Conversation
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -461,6 +470,20 @@ def test_a_tool_runs_from_its_page(open_mcp_server: Serve) -> None:
     assert client.post(f"{run}?tool=missing").status_code == 404
 
 
+def test_a_tool_that_asks_something_first_shows_what_it_asks(
+    open_mcp_server: Serve, conversation: Conversation
+) -> None:
+    workspace = new_workspace()
+    server = new_server(workspace, open_mcp_server(tools=conversation.register).url)
+    client = browser_of(member(workspace))
+
+    response = client.post(f"{path_to('run', server)}?tool=book_table", {"arguments": '{"day": "<b>friday</b>"}'})
+
+    assert response.status_code == 409
+    assert "Who comes on <b>friday</b>?" in text_of(response)
+    assert "<b>friday" not in response.content.decode()
+
+
 @pytest.mark.requirement("T37")
 @pytest.mark.parametrize("text", ["\ud800", "\x00", "\u202e", "<script>alert(1)</script>"])
 def test_odd_text_neither_breaks_a_page_nor_runs_in_it(text: str, open_mcp_server: Serve) -> None:
@@ -786,7 +809,10 @@ def test_a_program_is_told_where_its_person_connects(protected_mcp_server: Prote
     server = new_server(workspace, protected_mcp_server().url)
     client = browser_of(member(workspace))
 
-    for answer in (client.get(path_to("api_tools", server)), post_json(client, path_to("api_call", server))):
+    listed, called = client.get(path_to("api_tools", server)), post_json(client, path_to("api_call", server))
+    # The call waits until then.
+    waiting = {"call": str(ToolCall.objects.get().pk)}
+    for answer, besides in ((listed, {}), (called, waiting)):
         assert answer.status_code == 401
         assert error_in(answer) == {
             "code": "reauth_required",
@@ -795,6 +821,7 @@ def test_a_program_is_told_where_its_person_connects(protected_mcp_server: Prote
             "reason": "not_connected",
             "server": str(server.pk),
             "connect_url": f"http://127.0.0.1:8000/workspaces/{workspace.slug}/mcp/#server-{server.pk}",
+            **besides,
         }
 
 

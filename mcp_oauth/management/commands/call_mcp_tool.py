@@ -1,4 +1,4 @@
-"""Runs one tool on a person's behalf."""
+"""Runs one tool on a person's behalf, or goes on with a call that waited for its person."""
 
 from __future__ import annotations
 
@@ -7,44 +7,62 @@ from typing import Any
 
 from django.core.management.base import CommandParser
 
+from mcp_oauth.exceptions import AuthorizationRequired, InputRequired, InsufficientScope, McpOAuthError
 from mcp_oauth.management.base import TypedCommand, person_named, usage_error
-from mcp_oauth.services.calls import call_tool
+from mcp_oauth.oauth.server_words import printable
+from mcp_oauth.services.calls import call_tool, resume_call
+from mcp_oauth.sessions.results import Progress
 
 
 class Command(TypedCommand):
-    """``call_mcp_tool S TOOL --user U --args JSON``."""
+    """``call_mcp_tool S TOOL --user U --args JSON`` or ``call_mcp_tool --resume CALL --user U --answers JSON``."""
 
-    help = """Runs a tool. Example: call_mcp_tool acme/linear create_issue --user ada --args '{"title": "Hello"}'"""
+    help = (
+        """Runs a tool. Example: call_mcp_tool acme/linear create_issue --user ada --args '{"title": "Hello"}'. """
+        "A call that needs its person says so and waits; --resume goes on with it. "
+        """Example: call_mcp_tool --resume CALL --user ada --answers """
+        """'{"confirm": {"action": "accept", "content": {"sure": true}}}'"""
+    )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """Add the server, the tool, the person and the arguments."""
+        """Add the server, the tool, the person and the arguments, or the call and the answers."""
         super().add_arguments(parser)
-        parser.add_argument("server", help="a server's UUID or workspace/short-name")
-        parser.add_argument("tool", help="the tool's name")
+        parser.add_argument("server", nargs="?", help="a server's UUID or workspace/short-name")
+        parser.add_argument("tool", nargs="?", help="the tool's name")
         parser.add_argument("--user", required=True, metavar="U", help="on whose behalf")
         parser.add_argument(
             "--args",
             dest="arguments",  # Django takes "args" for itself
-            default="{}",
             metavar="JSON",
             help="the arguments as a JSON object",
         )
+        parser.add_argument("--resume", metavar="CALL", help="go on with the call of this id instead")
+        parser.add_argument(
+            "--answers", metavar="JSON", help="what the person answers: a JSON object, with an answer for each question"
+        )
         parser.add_argument("--timeout", type=float, default=None, metavar="SECONDS", help="the limit for the call")
+        parser.add_argument("--progress", action="store_true", help="print the call's progress on standard error")
 
     def run(self, **options: Any) -> dict[str, Any]:
-        """Run the tool."""
-        try:
-            arguments = json.loads(options["arguments"])
-        except (ValueError, RecursionError) as error:
-            raise usage_error("--args is not valid JSON.") from error
-        if not isinstance(arguments, dict):
-            raise usage_error("--args must be a JSON object.")
-        result = call_tool(
-            options["server"],
-            person_named(options["user"]),
-            options["tool"],
-            arguments,
-            timeout=options["timeout"],
+        """Run the tool, or go on with the call."""
+        resumed = options["resume"]
+        if resumed and (options["server"] or options["arguments"] is not None):
+            raise usage_error("--resume goes on with a call as it was; leave server, tool and --args out.")
+        if not resumed and not options["tool"]:
+            raise usage_error("Name a server and a tool, or a call with --resume.")
+        if not resumed and options["answers"] is not None:
+            raise usage_error("--answers belongs to --resume.")
+        arguments = _json_object("--args", options["arguments"])
+        answers = _json_object("--answers", options["answers"])
+        user = person_named(options["user"])
+        limits: dict[str, Any] = {
+            "timeout": options["timeout"],
+            "on_progress": self._print_progress if options["progress"] else None,
+        }
+        result = (
+            resume_call(resumed, user, answers=answers, **limits)
+            if resumed
+            else call_tool(options["server"], user, options["tool"], arguments, **limits)
         )
         return {"result": result.to_json()}
 
@@ -54,3 +72,30 @@ class Command(TypedCommand):
         texts = [str(block.get("text", "")) for block in answer.get("content", []) if block.get("type") == "text"]
         words = "\n".join(texts) or json.dumps(answer, indent=2, ensure_ascii=False)
         return f"The tool reports a failure:\n{words}" if answer.get("isError") else words
+
+    def refuse(self, error: McpOAuthError, *, as_json: bool) -> None:
+        """Say besides which call waits, and for what."""
+        if isinstance(error, InputRequired):
+            for question in error.questions:
+                words = f"{question['key']}: {question['message']} {question.get('url', '')}"
+                self.stderr.write(printable(words, 2000))
+        if isinstance(error, AuthorizationRequired | InsufficientScope | InputRequired) and error.call:
+            self.stderr.write(f"The call waits. Go on with --resume {error.call}")
+        super().refuse(error, as_json=as_json)
+
+    def _print_progress(self, progress: Progress) -> None:
+        total = "" if progress.total is None else f" of {progress.total:g}"
+        count = "" if progress.progress is None else f"{progress.progress:g}{total}"
+        self.stderr.write(f"{count} {printable(progress.message)}".strip())
+
+
+def _json_object(option: str, text: str | None) -> dict[str, Any] | None:
+    if text is None:
+        return None
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise usage_error(f"{option} is not valid JSON.") from error
+    if not isinstance(value, dict):
+        raise usage_error(f"{option} must be a JSON object.")
+    return value

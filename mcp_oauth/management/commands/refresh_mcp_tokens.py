@@ -11,6 +11,7 @@ from django.core.management.base import CommandParser
 from django.db import close_old_connections
 
 from mcp_oauth.management.base import TypedCommand, usage_error
+from mcp_oauth.services.call_records import sweep
 from mcp_oauth.services.events import forget_old_events
 from mcp_oauth.services.grants import refresh_due_grants
 from mcp_oauth.services.removal import remove_due_servers
@@ -21,7 +22,7 @@ class Command(TypedCommand):
 
     help = (
         "Renews every access token that ends soon. Safe to run on many hosts at once; asks nobody anything. "
-        "Events older than EVENT_DAYS go as well, and servers whose removal is due. "
+        "Servers whose removal is due, and old events and calls, go as well; calls that lost their process end. "
         "Example: refresh_mcp_tokens --within 600 --watch"
     )
 
@@ -74,10 +75,15 @@ def _round(within: float) -> dict[str, Any]:
         for grant, error in outcomes
         if error is not None
     ]
-    # The one job that runs all the time also removes what is due, and keeps the audit trail to its length.
+    # The one job that runs all the time also removes what is due, and keeps the audit trail and the calls in order.
+    swept = sweep()
     return {
         "refreshed": len(outcomes) - len(failed),
         "failed": failed,
         "servers_removed": remove_due_servers(),
         "events_forgotten": forget_old_events(),
+        "calls_interrupted": swept.interrupted,
+        "calls_expired": swept.expired,
+        "calls_erased": swept.erased,
+        "calls_forgotten": swept.forgotten,
     }
