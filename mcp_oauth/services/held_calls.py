@@ -173,6 +173,8 @@ def _watch(holder: _Holder) -> None:
                     alive_at = time.monotonic()
                     records.stay_alive(holder.name, [one.key for one in held])
                 _look(holder, held)
+                # Where connections are not kept between requests, none is kept between looks.
+                close_old_connections()
             except Exception:  # whatever became of one look, the next one comes, and others are waiting for it
                 logger.exception("the held calls could not be looked after")
                 connections.close_all()
