@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import itertools
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 from django.contrib.auth.models import User
@@ -15,7 +17,7 @@ from tests.bench.contenders import Contender
 from tests.bench.data import one_pair
 from tests.bench.effort import Effort
 from tests.bench.processes import gunicorn, worker
-from tests.bench.report import Findings, Goal, Table
+from tests.bench.report import Finding, Goal, Table
 from tests.bench.stage import Stage
 from tests.bench.timing import Series, Turn, from_tasks, from_threads
 
@@ -42,53 +44,43 @@ _SEVERAL = 8
 Figures = dict[str, dict[str, float]]
 
 
-def measure(stage: Stage, effort: Effort) -> Findings:
+def measure(stage: Stage, effort: Effort) -> Iterator[Finding]:
     """Run every contest in one process, beside one gunicorn, on one database."""
     database = stage.databases.new("calls")
     found: dict[tuple[str, int], Figures] = {}
     with worker(database) as measuring, gunicorn(database) as origin:
-        for kind in KINDS:
-            for callers in effort.callers:
+        for kind, callers in itertools.product(KINDS, effort.callers):
+            figures: Figures = measuring.ask(
+                "calls:contest",
+                kind=kind,
+                url=stage.peers[kind],
+                origin=origin,
+                callers=callers,
+                rounds=effort.rounds,
                 # With more callers one call each says little.
-                calls = max(effort.calls, callers * 3)
-                found[kind, callers] = measuring.ask(
-                    "calls:contest",
-                    kind=kind,
-                    url=stage.peers[kind],
-                    origin=origin,
-                    callers=callers,
-                    rounds=effort.rounds,
-                    calls=calls,
-                )
-    tables = [
-        Table(
-            f"{callers} caller{'s' if callers > 1 else ''} at once, {KINDS[kind]}",
-            ("", *_COLUMNS),
-            [(name, *(row[key] for key in _COLUMNS.values())) for name, row in figures.items()],
-        )
-        for (kind, callers), figures in found.items()
-    ]
-    return Findings(tables, _goals(found, effort))
+                calls=max(effort.calls, callers * 3),
+            )
+            found[kind, callers] = figures
+            yield Table(
+                f"{callers} caller{'s' if callers > 1 else ''} at once, {KINDS[kind]}",
+                ("", *_COLUMNS),
+                [(name, *(row[key] for key in _COLUMNS.values())) for name, row in figures.items()],
+            )
+    yield from _goals(found, effort)
 
 
-def _goals(found: dict[tuple[str, int], Figures], effort: Effort) -> list[Goal]:
-    few = effort.callers[0]
-    warm = {kind: found[kind, few] for kind in KINDS}
+def _goals(found: dict[tuple[str, int], Figures], effort: Effort) -> Iterator[Goal]:
+    warm = {kind: found[kind, effort.callers[0]] for kind in KINDS}
     modern = {"json": "JSON", "sse": "events"}
-    ratio = {kind: figures[CALL]["p50_over_raw"] for kind, figures in warm.items()}
-    goals = [Goal(f"warm call_tool ÷ raw POST, p50, {what}", ratio[kind], most=1.5) for kind, what in modern.items()]
-    goals.append(Goal("warm call_tool ÷ raw POST, p50, legacy", ratio["legacy"], most=2.5))
-    if _SEVERAL in effort.callers:
-        rate = {kind: found[kind, _SEVERAL][CALL]["rate_over_raw"] for kind in modern}
-        goals += [
-            Goal(f"calls/s at {_SEVERAL} callers ÷ raw POST, {what}", rate[kind], least=0.75)
-            for kind, what in modern.items()
-        ]
-    requests = {kind: warm[kind][CALL]["requests_per_call"] for kind in modern}
     for kind, what in modern.items():
-        goals.append(Goal(f"requests of a warm call_tool, {what}", requests[kind], most=1, least=1))
-    goals.append(Goal("guarded POST ÷ raw POST, p50", warm["json"][GUARDED]["p50_over_raw"], most=1.05))
-    return goals
+        yield Goal(f"warm call_tool ÷ raw POST, p50, {what}", warm[kind][CALL]["p50_over_raw"], most=1.5)
+    yield Goal("warm call_tool ÷ raw POST, p50, legacy", warm["legacy"][CALL]["p50_over_raw"], most=2.5)
+    for kind, what in modern.items() if _SEVERAL in effort.callers else ():
+        rate = found[kind, _SEVERAL][CALL]["rate_over_raw"]
+        yield Goal(f"calls/s at {_SEVERAL} callers ÷ raw POST, {what}", rate, least=0.75)
+    for kind, what in modern.items():
+        yield Goal(f"requests of a warm call_tool, {what}", warm[kind][CALL]["requests_per_call"], most=1, least=1)
+    yield Goal("guarded POST ÷ raw POST, p50", warm["json"][GUARDED]["p50_over_raw"], most=1.05)
 
 
 # What runs in the measuring process.

@@ -8,6 +8,7 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from typing import Any
 
 from mcp_oauth.models import McpServer, StoredListing
@@ -15,7 +16,7 @@ from tests.bench import contenders
 from tests.bench.data import one_pair
 from tests.bench.effort import Effort
 from tests.bench.processes import ROOT, environment_on, worker
-from tests.bench.report import Findings, Goal, Table
+from tests.bench.report import Finding, Goal, Table
 from tests.bench.stage import Stage
 
 _RAW, _SDK = "raw POST (httpx2, no Django)", "import of the SDK's client"
@@ -23,7 +24,7 @@ _KNOWN, _NEW = "call_tool, a server it knows", "call_tool, a server never met"
 _MARKS = ("interpreter", "httpx2", "Django", "client", "answer", "second answer")
 
 
-def measure(stage: Stage, effort: Effort) -> Findings:
+def measure(stage: Stage, effort: Effort) -> Iterator[Finding]:
     """Start processes, one kind after the other, round after round."""
     url, database = stage.peers["json"], stage.databases.new("cold")
     marks: dict[str, list[dict[str, float]]] = {_RAW: [], _SDK: [], _KNOWN: [], _NEW: []}
@@ -46,14 +47,12 @@ def measure(stage: Stage, effort: Effort) -> Findings:
     for name, starts in marks.items():
         reached = [_median(starts, mark) * 1000 if mark in starts[0] else "" for mark in _MARKS]
         rows.append((name, *reached, _median(starts, "answer") / raw, requests.get(name, "")))
-    table = Table(
+    yield Table(
         "A process's first answer, in milliseconds after its start",
         ("", *_MARKS, "answer ÷ raw", "requests"),
         rows,
     )
-    return Findings(
-        [table], [Goal("requests of a cold call_tool at a known server", requests[_KNOWN], most=1, least=1)]
-    )
+    yield Goal("requests of a cold call_tool at a known server", requests[_KNOWN], most=1, least=1)
 
 
 def _start(what: str, database: str, arguments: dict[str, Any]) -> dict[str, float]:

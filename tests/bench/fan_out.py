@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from django.contrib.auth.models import User
 
@@ -15,17 +15,17 @@ from tests.bench.data import grants_for, servers_at, team
 from tests.bench.effort import Effort
 from tests.bench.facts import SLOW_SECONDS, SLOW_TOOLS
 from tests.bench.processes import worker
-from tests.bench.report import Findings, Goal, Table
+from tests.bench.report import Finding, Goal, Table
 from tests.bench.stage import Stage
 
 
-def measure(stage: Stage, effort: Effort) -> Findings:
+def measure(stage: Stage, effort: Effort) -> Iterator[Finding]:
     """List all and one in turn; medians."""
     urls = stage.peers["slow"]
     with worker(stage.databases.new("fan-out")) as measuring:
         seconds = measuring.ask("fan_out:listings", urls=urls, times=effort.listings)
     ratio = seconds["all"] / seconds["one"]
-    table = Table(
+    yield Table(
         f"Listing servers that answer after {SLOW_SECONDS * 1000:.0f} ms, {SLOW_TOOLS} tools each",
         ("", "ms", "÷ one"),
         [
@@ -33,7 +33,7 @@ def measure(stage: Stage, effort: Effort) -> Findings:
             (f"a workspace of {len(urls)}", seconds["all"] * 1000, ratio),
         ],
     )
-    return Findings([table], [Goal(f"list a workspace of {len(urls)} slow servers ÷ one", ratio, most=1.3)])
+    yield Goal(f"list a workspace of {len(urls)} slow servers ÷ one", ratio, most=1.3)
 
 
 # What runs in the measuring process.

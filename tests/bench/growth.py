@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
+from collections.abc import Iterator
 from contextlib import ExitStack
 from datetime import timedelta
 
@@ -16,7 +17,7 @@ from tests.bench.data import grants_for, servers_at, team
 from tests.bench.database import on_postgres, postgres_url
 from tests.bench.effort import Effort
 from tests.bench.processes import Worker, worker
-from tests.bench.report import Findings, Goal, Table
+from tests.bench.report import Finding, Goal, Table
 from tests.bench.stage import Stage
 
 # Past calls of each person that are on record.
@@ -25,18 +26,16 @@ _CALLS = 10
 _CALLERS = 10
 
 
-def measure(stage: Stage, effort: Effort) -> Findings:
+def measure(stage: Stage, effort: Effort) -> Iterator[Finding]:
     """Measure on SQLite, and on PostgreSQL where ``DATABASE_URL`` names one."""
-    findings = Findings()
     sizes, url = effort.growth_sizes, stage.peers["json"]
-    _on("SQLite", [stage.databases.new(f"growth-{size}") for size in sizes], url, effort, findings)
+    yield from _on("SQLite", [stage.databases.new(f"growth-{size}") for size in sizes], url, effort)
     if postgres_url():
         with on_postgres(len(sizes)) as databases:
-            _on("PostgreSQL", databases, url, effort, findings)
-    return findings
+            yield from _on("PostgreSQL", databases, url, effort)
 
 
-def _on(vendor: str, databases: list[str], url: str, effort: Effort, findings: Findings) -> None:
+def _on(vendor: str, databases: list[str], url: str, effort: Effort) -> Iterator[Finding]:
     sizes = effort.growth_sizes
     with ExitStack() as stack:
         workers: list[Worker] = [stack.enter_context(worker(database)) for database in databases]
@@ -60,15 +59,13 @@ def _on(vendor: str, databases: list[str], url: str, effort: Effort, findings: F
         )
         for size, rounds, ratio in zip(sizes, taken, grown, strict=True)
     ]
-    findings.tables.append(
-        Table(
-            f"A warm call_tool by servers and people in the database ({_CALLS} calls on record each), {vendor}",
-            ("", "p50 ms", "÷ raw", f"÷ that with {sizes[0]}"),
-            rows,
-        )
+    yield Table(
+        f"A warm call_tool by servers and people in the database ({_CALLS} calls on record each), {vendor}",
+        ("", "p50 ms", "÷ raw", f"÷ that with {sizes[0]}"),
+        rows,
     )
     what = f"warm call_tool with {sizes[-1]} servers and people ÷ with {sizes[0]}, {vendor}"
-    findings.goals.append(Goal(what, grown[-1], most=1.1))
+    yield Goal(what, grown[-1], most=1.1)
 
 
 # What runs in the measuring processes.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import resource
 import sys
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -12,13 +13,13 @@ from tests.bench import contenders
 from tests.bench.data import grants_for, servers_at, team
 from tests.bench.effort import Effort
 from tests.bench.processes import worker
-from tests.bench.report import Findings, Goal, Table
+from tests.bench.report import Finding, Goal, Table
 from tests.bench.stage import Stage
 
 _THREADS = 8
 
 
-def measure(stage: Stage, effort: Effort) -> Findings:
+def measure(stage: Stage, effort: Effort) -> Iterator[Finding]:
     """Let people call, take the size, let all of them call on, take it again; a process and a database per server."""
     rows, goals = [], []
     for kind in effort.memory_kinds:
@@ -36,7 +37,8 @@ def measure(stage: Stage, effort: Effort) -> Findings:
         )
     columns = ("", f"MiB after {effort.memory_first} calls", f"MiB after {effort.memory_calls}", "ratio")
     title = f"Resident size, garbage collected, {effort.memory_users} people in turn from {_THREADS} threads"
-    return Findings([Table(title, columns, rows)], goals)
+    yield Table(title, columns, rows)
+    yield from goals
 
 
 # What runs in the measuring process.

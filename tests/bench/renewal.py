@@ -7,6 +7,7 @@ import statistics
 import threading
 import time
 from collections import defaultdict
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -21,16 +22,15 @@ from tests.bench.data import grants_for, servers_at, team
 from tests.bench.effort import Effort
 from tests.bench.facts import RENEWAL_SECONDS, TOKEN_PATH
 from tests.bench.processes import worker
-from tests.bench.report import Findings, Goal, Table
+from tests.bench.report import Finding, Goal, Table
 from tests.bench.stage import Stage
 from tests.bench.timing import percentile95
 
 _GRANTS = 10
 
 
-def measure(stage: Stage, effort: Effort) -> Findings:
+def measure(stage: Stage, effort: Effort) -> Iterator[Finding]:
     """Let everybody call at once, with and without a grant that ends meanwhile, in turn."""
-    findings = Findings()
     for way in effort.renewal_ways:
         with worker(stage.databases.new(f"renewal-{way}")) as measuring:
             measuring.ask("renewal:prepare", url=stage.peers["json"])
@@ -40,11 +40,10 @@ def measure(stage: Stage, effort: Effort) -> Findings:
             for _ in range(effort.renewal_rounds):
                 for ends in bursts:
                     bursts[ends].append(measuring.ask("renewal:burst", ends=ends, **order))
-        _report(f"{effort.renewal_callers} {way}", bursts, findings)
-    return findings
+        yield from _findings(f"{effort.renewal_callers} {way}", bursts)
 
 
-def _report(callers: str, bursts: dict[bool, list[dict[str, float]]], findings: Findings) -> None:
+def _findings(callers: str, bursts: dict[bool, list[dict[str, float]]]) -> Iterator[Finding]:
     """Compare neighbouring bursts: the machine may have slowed down in between, but less so than over all of them."""
     pairs = list(zip(bursts[True], bursts[False], strict=True))
     others = statistics.median(ending["others_p95"] / quiet["others_p95"] for ending, quiet in pairs)
@@ -60,22 +59,15 @@ def _report(callers: str, bursts: dict[bool, list[dict[str, float]]], findings: 
         )
         for ends in bursts
     ]
-    findings.tables.append(
-        Table(
-            f"{callers} of {_GRANTS} people at once; a renewal takes {RENEWAL_SECONDS * 1000:.0f} ms",
-            ("", "p95 ms, the other grants", "longest call ms, that grant", "token requests"),
-            rows,
-        )
+    yield Table(
+        f"{callers} of {_GRANTS} people at once; a renewal takes {RENEWAL_SECONDS * 1000:.0f} ms",
+        ("", "p95 ms, the other grants", "longest call ms, that grant", "token requests"),
+        rows,
     )
-    findings.goals.extend(
-        [
-            Goal(f"calls that need no renewal, p95 ÷ the same without one, {callers}", others, most=1.1),
-            Goal(f"delay of the calls that do ÷ one renewal, {callers}", waits, most=1.5),
-            Goal(
-                f"token requests of one renewal, {callers}", max(b["renewals"] for b in bursts[True]), most=1, least=1
-            ),
-        ]
-    )
+    yield Goal(f"calls that need no renewal, p95 ÷ the same without one, {callers}", others, most=1.1)
+    yield Goal(f"delay of the calls that do ÷ one renewal, {callers}", waits, most=1.5)
+    asked = max(burst["renewals"] for burst in bursts[True])
+    yield Goal(f"token requests of one renewal, {callers}", asked, most=1, least=1)
 
 
 # What runs in the measuring process.

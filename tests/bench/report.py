@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any
 
 
@@ -50,19 +50,16 @@ class Table:
         return lines
 
 
-@dataclass(frozen=True)
-class Findings:
-    """Everything one measurement has to say."""
+Finding = Table | Goal
+"""What a measurement yields, as soon as it knows."""
 
-    tables: list[Table] = field(default_factory=list)
-    goals: list[Goal] = field(default_factory=list)
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the findings as JSON."""
-        return {
-            "tables": [asdict(table) for table in self.tables],
-            "goals": [{**asdict(goal), "reached": goal.reached} for goal in self.goals],
-        }
+def as_json(found: Sequence[Finding]) -> dict[str, Any]:
+    """Return the findings of one measurement as JSON."""
+    return {
+        "tables": [asdict(item) for item in found if isinstance(item, Table)],
+        "goals": [{**asdict(item), "reached": item.reached} for item in found if isinstance(item, Goal)],
+    }
 
 
 def goal_lines(goals: Sequence[Goal]) -> list[str]:

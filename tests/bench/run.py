@@ -6,8 +6,10 @@ import argparse
 import json
 import os
 import platform
+import signal
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import date
 from pathlib import Path
 
@@ -15,10 +17,10 @@ from tests.bench import calls, cold, fan_out, growth, memory, renewal, stages
 from tests.bench.database import databases
 from tests.bench.effort import FULL, QUICK, Effort
 from tests.bench.processes import peers
-from tests.bench.report import Findings, goal_lines
+from tests.bench.report import Finding, Goal, Table, as_json, goal_lines
 from tests.bench.stage import Stage
 
-MEASUREMENTS: dict[str, Callable[[Stage, Effort], Findings]] = {
+MEASUREMENTS: dict[str, Callable[[Stage, Effort], Iterator[Finding]]] = {
     "calls": calls.measure,
     "cold": cold.measure,
     "fan-out": fan_out.measure,
@@ -39,20 +41,23 @@ def main() -> None:
     options = parser.parse_args()
     chosen = ["profile"] if options.profile else options.only or list(MEASUREMENTS)
     effort = QUICK if options.quick else FULL
-    found: dict[str, Findings] = {}
+    # Told to end, it ends what it started.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    found: dict[str, list[Finding]] = {name: [] for name in chosen}
     began = time.monotonic()
     with peers() as addresses, databases() as made:
         for name in chosen:
-            found[name] = MEASUREMENTS[name](Stage(addresses, made), effort)
-            for table in found[name].tables:
-                print("\n".join(table.lines()), flush=True)
-    goals = [goal for findings in found.values() for goal in findings.goals]
+            for item in MEASUREMENTS[name](Stage(addresses, made), effort):
+                found[name].append(item)
+                if isinstance(item, Table):
+                    print("\n".join(item.lines()), flush=True)
+    goals = [item for items in found.values() for item in items if isinstance(item, Goal)]
     if goals:
         print("\n".join(goal_lines(goals)))
     facts = _machine()
     print(f"\n{', '.join(facts.values())}; {time.monotonic() - began:.0f} s; garbage collection on, as deployed")
     if options.json is not None:
-        document = {**facts, "findings": {name: findings.to_json() for name, findings in found.items()}}
+        document = {**facts, "findings": {name: as_json(items) for name, items in found.items()}}
         options.json.write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n")
 
 

@@ -28,7 +28,7 @@ from tests.bench.calls import KINDS
 from tests.bench.data import one_pair
 from tests.bench.effort import Effort
 from tests.bench.processes import worker
-from tests.bench.report import Findings, Table
+from tests.bench.report import Finding, Table
 from tests.bench.stage import Stage
 
 # The order in which a call goes through them.
@@ -170,9 +170,8 @@ class _Timed:
             await self._inner.aclose()
 
 
-def measure(stage: Stage, effort: Effort) -> Findings:
+def measure(stage: Stage, effort: Effort) -> Iterator[Finding]:
     """Take a warm call of each kind of server apart."""
-    findings = Findings()
     with worker(stage.databases.new("profile")) as measuring:
         for kind, described in KINDS.items():
             taken = measuring.ask("stages:profile", kind=kind, url=stage.peers[kind], calls=effort.profiled_calls)
@@ -180,10 +179,9 @@ def measure(stage: Stage, effort: Effort) -> Findings:
             rows = [("raw POST", raw, 1.0), ("call_tool, without the stopwatch", taken["call"], taken["call"] / raw)]
             rows += [(f"  {name}", spent, spent / raw) for name, spent in taken["stages"].items()]
             rows += [("  together, with the stopwatch", whole, whole / raw)]
-            findings.tables.append(Table(f"Stages of a warm call_tool, {described}", ("", "µs", "÷ raw"), rows))
+            yield Table(f"Stages of a warm call_tool, {described}", ("", "µs", "÷ raw"), rows)
             queries = [(name, query["times"], query["microseconds"]) for name, query in taken["queries"].items()]
-            findings.tables.append(Table("Its queries, execution alone", ("", "times", "µs"), queries))
-    return findings
+            yield Table("Its queries, execution alone", ("", "times", "µs"), queries)
 
 
 # What runs in the measuring process.
