@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import itertools
 import json
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from mcp_oauth import acall_tool, call_tool
 from mcp_oauth.models import McpServer
 from mcp_oauth.net.policy import NetworkPolicy
 from mcp_oauth.net.transport import guarded_transport
-from tests.bench.timing import Once, from_tasks
+from tests.bench.timing import Once
 
 TOOL = "add"
 ARGUMENTS = {"a": 19, "b": 23}
@@ -145,13 +146,21 @@ def call(server: McpServer, user: User) -> None:
     expect_sum(call_tool(server.pk, user, TOOL, ARGUMENTS).structured_content)
 
 
-def raw_latencies(recorded: Recorded, calls: int) -> list[float]:
-    """Send the raw request so many times, one after the other; return each one's seconds."""
+def raw_times(recorded: Recorded, calls: int) -> list[tuple[float, float]]:
+    """Send the raw request so many times, one after the other.
 
-    async def one_after_the_other() -> list[float]:
+    Returns the seconds of each as they passed, and those of the processor.
+    """
+
+    async def one_after_the_other() -> list[tuple[float, float]]:
+        times = []
         async with raw_post(recorded) as once:
             await once()
-            return (await from_tasks(once, calls, 1)).latencies
+            for _ in range(calls):
+                began = time.perf_counter(), time.process_time()
+                await once()
+                times.append((time.perf_counter() - began[0], time.process_time() - began[1]))
+        return times
 
     return asyncio.run(one_after_the_other())
 

@@ -130,7 +130,7 @@ def take_turns(size_of_turn: int) -> dict[str, float]:
     for pair in known:
         contenders.call(*pair)
     recorded = contenders.record_call(*known[0])
-    raw = contenders.raw_latencies(recorded, size_of_turn)
+    raw = [wall for wall, _ in contenders.raw_times(recorded, size_of_turn)]
     calls = []
     for number in range(size_of_turn):
         began = time.perf_counter()

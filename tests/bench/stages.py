@@ -1,7 +1,8 @@
 """Takes a warm call apart with a stopwatch: where its time goes, in microseconds.
 
 The seams are those between layers and libraries: the hop to the loop, the connection pool, the database cursor and the
-key ring. What lies between two of them is the stage's name.
+key ring. What lies between two of them is the stage's name. Beside the time that passed stands the processor's time of
+the thread that does the work, which other programs on the machine disturb much less.
 """
 
 from __future__ import annotations
@@ -12,9 +13,10 @@ import re
 import statistics
 import threading
 import time
+from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import httpcore2
 from django.contrib.auth.models import User
@@ -31,46 +33,83 @@ from tests.bench.processes import worker
 from tests.bench.report import Finding, Table
 from tests.bench.stage import Stage
 
-# The order in which a call goes through them.
-STAGES = (
-    "database",
-    "sealing and opening",
-    "services",
-    "hop to the loop",
-    "session: the request is built",
-    "HTTP exchange",
-    "session: the answer is read",
-    "hop back",
-)
 _TABLE = re.compile(r'(?:FROM|INTO|UPDATE) "(?:mcp_oauth_)?(\w+)"')
+
+
+def measure(stage: Stage, effort: Effort) -> Iterator[Finding]:
+    """Take a warm call of each kind of server apart."""
+    with worker(stage.databases.new("profile")) as measuring:
+        for kind, described in KINDS.items():
+            taken = measuring.ask("stages:profile", kind=kind, url=stage.peers[kind], calls=effort.profiled_calls)
+            raw = taken["raw"]["wall"]
+            rows = [
+                (name, spent["wall"], spent["wall"] / raw, spent["cpu"])
+                for name, spent in (
+                    ("raw POST", taken["raw"]),
+                    ("call_tool", taken["call"]),
+                    *((f"  {name}", spent) for name, spent in taken["stages"].items()),
+                )
+            ]
+            title = f"Stages of a warm call_tool, with a stopwatch at every seam, {described}"
+            yield Table(title, ("", "µs", "÷ raw", "processor µs"), rows)
+            queries = [(name, query["times"], query["microseconds"]) for name, query in taken["queries"].items()]
+            yield Table("Its statements, execution alone", ("", "times", "µs"), queries)
+
+
+# What runs in the measuring process.
+
+
+class _Time(NamedTuple):
+    """A moment or a while, in seconds: as it passed, and of this thread's work."""
+
+    wall: float
+    cpu: float
+
+    @classmethod
+    def now(cls) -> _Time:
+        return cls(time.perf_counter(), time.thread_time())
+
+    def plus(self, other: _Time) -> _Time:
+        return _Time(self.wall + other.wall, self.cpu + other.cpu)
+
+    def minus(self, other: _Time) -> _Time:
+        return _Time(self.wall - other.wall, self.cpu - other.cpu)
+
+
+_NONE = _Time(0.0, 0.0)
 
 
 @dataclass
 class _Laps:
-    """What the stopwatch read during one call, in seconds."""
+    """What the stopwatch read during one call."""
 
-    marks: dict[str, float] = field(default_factory=dict)
-    queries: dict[str, list[float]] = field(default_factory=dict)
-    sealing: float = 0.0
-    exchanging: float = 0.0
+    marks: dict[str, _Time] = field(default_factory=dict)
+    queries: dict[str, list[_Time]] = field(default_factory=lambda: defaultdict(list))
+    sealing: _Time = _NONE
+    exchanging: _Time = _NONE
     under_way: int = 0
-    under_way_since: float = 0.0
+    under_way_since: _Time = _NONE
 
-    def stages(self) -> dict[str, float]:
-        """Return the time of each stage; together they are the whole call."""
+    @property
+    def whole(self) -> _Time:
+        return self.marks["returned"].minus(self.marks["called"])
+
+    def stages(self) -> dict[str, _Time]:
+        """Return the time of each stage, in the order of a call; together they are the whole call."""
         at = self.marks
-        database = sum(sum(times) for times in self.queries.values())
-        whole = at["returned"] - at["called"]
-        hopping = (at["on the loop"] - at["submitted"], at["back"] - at["off the loop"])
+        waited = at["back"].minus(at["submitted"])
+        worked = at["off the loop"].minus(at["on the loop"])
+        database = functools.reduce(_Time.plus, (taken for times in self.queries.values() for taken in times), _NONE)
+        built = at["sent"].minus(at["on the loop"])
         return {
+            "services": self.whole.minus(waited).minus(database).minus(self.sealing),
             "database": database,
             "sealing and opening": self.sealing,
-            "services": whole - (at["back"] - at["submitted"]) - database - self.sealing,
-            "hop to the loop": hopping[0],
-            "session: the request is built": at["sent"] - at["on the loop"],
+            # Of the processor, what the waiting thread needed; the work itself was another's.
+            "hop to the loop and back": _Time(waited.wall - worked.wall, waited.cpu),
+            "session: the request is built": built,
             "HTTP exchange": self.exchanging,
-            "session: the answer is read": at["off the loop"] - at["sent"] - self.exchanging,
-            "hop back": hopping[1],
+            "session: the answer is read": worked.minus(built).minus(self.exchanging),
         }
 
 
@@ -81,27 +120,27 @@ class _Stopwatch:
         self.laps = _Laps()
 
     def mark(self, name: str) -> None:
-        self.laps.marks[name] = time.perf_counter()
+        self.laps.marks[name] = _Time.now()
 
     def query(self, execute: Callable[..., Any], sql: str, params: Any, many: bool, context: Any) -> Any:
-        began = time.perf_counter()
+        began = _Time.now()
         try:
             return execute(sql, params, many, context)
         finally:
             found = _TABLE.search(sql)
             name = f"{sql.split(None, 1)[0]} {found[1]}" if found else sql[:30]
-            self.laps.queries.setdefault(name, []).append(time.perf_counter() - began)
+            self.laps.queries[name].append(_Time.now().minus(began))
 
     def sealing(self, work: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(work)
         def timed(*args: Any) -> Any:
-            began = time.perf_counter()
+            began = _Time.now()
             try:
                 return work(*args)
             finally:
                 # What happens on the loop belongs to the session.
                 if threading.current_thread() is threading.main_thread():
-                    self.laps.sealing += time.perf_counter() - began
+                    self.laps.sealing = self.laps.sealing.plus(_Time.now().minus(began))
 
         return timed
 
@@ -126,7 +165,7 @@ class _Stopwatch:
     def exchange(self, handle: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(handle)
         async def timed(pool: httpcore2.AsyncConnectionPool, request: httpcore2.Request) -> httpcore2.Response:
-            self.laps.marks.setdefault("sent", time.perf_counter())
+            self.laps.marks.setdefault("sent", _Time.now())
             with self.under_way():
                 response: httpcore2.Response = await handle(pool, request)
             response.stream = _Timed(response.stream, self)
@@ -137,16 +176,16 @@ class _Stopwatch:
     @contextlib.contextmanager
     def under_way(self) -> Iterator[None]:
         """Count the time in which any exchange is under way once: an older server has several at a time."""
-        laps, began = self.laps, time.perf_counter()
+        laps = self.laps
         if not laps.under_way:
-            laps.under_way_since = began
+            laps.under_way_since = _Time.now()
         laps.under_way += 1
         try:
             yield
         finally:
             laps.under_way -= 1
             if not laps.under_way:
-                laps.exchanging += time.perf_counter() - laps.under_way_since
+                laps.exchanging = laps.exchanging.plus(_Time.now().minus(laps.under_way_since))
 
 
 class _Timed:
@@ -170,23 +209,6 @@ class _Timed:
             await self._inner.aclose()
 
 
-def measure(stage: Stage, effort: Effort) -> Iterator[Finding]:
-    """Take a warm call of each kind of server apart."""
-    with worker(stage.databases.new("profile")) as measuring:
-        for kind, described in KINDS.items():
-            taken = measuring.ask("stages:profile", kind=kind, url=stage.peers[kind], calls=effort.profiled_calls)
-            raw, whole = taken["raw"], sum(taken["stages"].values())
-            rows = [("raw POST", raw, 1.0), ("call_tool, without the stopwatch", taken["call"], taken["call"] / raw)]
-            rows += [(f"  {name}", spent, spent / raw) for name, spent in taken["stages"].items()]
-            rows += [("  together, with the stopwatch", whole, whole / raw)]
-            yield Table(f"Stages of a warm call_tool, {described}", ("", "µs", "÷ raw"), rows)
-            queries = [(name, query["times"], query["microseconds"]) for name, query in taken["queries"].items()]
-            yield Table("Its queries, execution alone", ("", "times", "µs"), queries)
-
-
-# What runs in the measuring process.
-
-
 @contextlib.contextmanager
 def _at_every_seam(watch: _Stopwatch) -> Iterator[None]:
     seams: list[tuple[Any, str, Callable[..., Any]]] = [
@@ -207,37 +229,41 @@ def _at_every_seam(watch: _Stopwatch) -> Iterator[None]:
 
 
 def profile(kind: str, url: str, calls: int) -> dict[str, Any]:
-    """Return the mean time of every stage and query of a warm call, and the raw request's beside it, in microseconds.
+    """Return the mean time of every stage and statement of a warm call, and the raw request's beside it.
 
-    Means of the middle half of the calls by their whole time, so that the stages add up.
+    In microseconds; means of the middle half of the calls by their whole time, so that the stages add up.
     """
     server, user = one_pair(f"profile-{kind}", url)
     recorded = contenders.record_call(server, user)
     for _ in range(20):
         contenders.call(server, user)
     laps: list[_Laps] = []
-    raw: list[float] = []
-    plain: list[float] = []
+    raw: list[_Time] = []
+    plain: list[_Time] = []
     for _ in range(10):
-        raw += contenders.raw_latencies(recorded, calls // 10)
-        plain += [_seconds(server, user) for _ in range(calls // 10)]
+        raw += [_Time(*taken) for taken in contenders.raw_times(recorded, calls // 10)]
+        plain += [_process_time(lambda: contenders.call(server, user)) for _ in range(calls // 10)]
         laps += _measured(server, user, calls // 10)
-    laps.sort(key=lambda lap: lap.marks["returned"] - lap.marks["called"])
+    laps.sort(key=lambda lap: lap.whole)
     middle = laps[len(laps) // 4 : len(laps) - len(laps) // 4]
     stages = [lap.stages() for lap in middle]
     names = dict.fromkeys(name for lap in middle for name in lap.queries)
     return {
-        "raw": statistics.median(raw) * 1e6,
-        "call": statistics.median(plain) * 1e6,
-        "stages": {name: statistics.mean(stage[name] for stage in stages) * 1e6 for name in STAGES},
+        "raw": _microseconds(raw, statistics.median),
+        "call": _microseconds(plain, statistics.median),
+        "stages": {name: _microseconds([stage[name] for stage in stages], statistics.mean) for name in stages[0]},
         "queries": {
             name: {
-                "times": statistics.mean(len(lap.queries.get(name, [])) for lap in middle),
-                "microseconds": statistics.mean(sum(lap.queries.get(name, [])) for lap in middle) * 1e6,
+                "times": statistics.mean(len(lap.queries[name]) for lap in middle),
+                "microseconds": statistics.mean(sum(taken.wall for taken in lap.queries[name]) for lap in middle) * 1e6,
             }
             for name in names
         },
     }
+
+
+def _microseconds(times: list[_Time], of: Callable[[list[float]], float]) -> dict[str, float]:
+    return {"wall": of([taken.wall for taken in times]) * 1e6, "cpu": of([taken.cpu for taken in times]) * 1e6}
 
 
 def _measured(server: McpServer, user: User, calls: int) -> list[_Laps]:
@@ -253,7 +279,8 @@ def _measured(server: McpServer, user: User, calls: int) -> list[_Laps]:
     return laps
 
 
-def _seconds(server: McpServer, user: User) -> float:
-    began = time.perf_counter()
-    contenders.call(server, user)
-    return time.perf_counter() - began
+def _process_time(work: Callable[[], None]) -> _Time:
+    """Time a call whose work several threads share."""
+    began = _Time(time.perf_counter(), time.process_time())
+    work()
+    return _Time(time.perf_counter(), time.process_time()).minus(began)

@@ -16,10 +16,11 @@ Once = Callable[[], Awaitable[None]]
 
 @dataclass(frozen=True)
 class Turn:
-    """One contender's calls in one round: each one's seconds, and those of all together."""
+    """One contender's calls in one round: each one's seconds, those of all together, and this process's processor's."""
 
     latencies: list[float]
     elapsed: float
+    processor: float
 
     @property
     def p50(self) -> float:
@@ -30,6 +31,11 @@ class Turn:
     def p95(self) -> float:
         """Return the 95th percentile, in seconds."""
         return percentile95(self.latencies)
+
+    @property
+    def work(self) -> float:
+        """Return the processor's seconds per call."""
+        return self.processor / len(self.latencies)
 
     @property
     def rate(self) -> float:
@@ -56,9 +62,11 @@ class Series:
             "p50_ms": statistics.median(latencies) * 1000,
             "p95_ms": percentile95(latencies) * 1000,
             "per_second": statistics.median(turn.rate for turn in self.turns),
+            "cpu_ms": statistics.median(turn.work for turn in self.turns) * 1000,
             "p50_over_raw": self.over(raw, lambda turn: turn.p50),
             "p95_over_raw": self.over(raw, lambda turn: turn.p95),
             "rate_over_raw": self.over(raw, lambda turn: turn.rate),
+            "cpu_over_raw": self.over(raw, lambda turn: turn.work),
             "requests_per_call": self.requests / self.calls if self.calls else 0.0,
         }
 
@@ -79,9 +87,9 @@ async def from_tasks(once: Once, calls: int, callers: int) -> Turn:
             await once()
             latencies.append(time.perf_counter() - began)
 
-    began = time.perf_counter()
+    began, worked = time.perf_counter(), time.process_time()
     await asyncio.gather(*(caller() for _ in range(callers)))
-    return Turn(latencies, time.perf_counter() - began)
+    return Turn(latencies, time.perf_counter() - began, time.process_time() - worked)
 
 
 def from_threads(pool: ThreadPoolExecutor, once: Callable[[], Any], calls: int, callers: int) -> Turn:
@@ -98,7 +106,7 @@ def from_threads(pool: ThreadPoolExecutor, once: Callable[[], Any], calls: int, 
             once()
             latencies.append(time.perf_counter() - began)
 
-    began = time.perf_counter()
+    began, worked = time.perf_counter(), time.process_time()
     for done in [pool.submit(caller) for _ in range(callers)]:
         done.result()
-    return Turn(latencies, time.perf_counter() - began)
+    return Turn(latencies, time.perf_counter() - began, time.process_time() - worked)
