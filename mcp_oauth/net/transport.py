@@ -9,7 +9,7 @@ import re
 import socket
 import ssl
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Sequence
-from functools import cache
+from functools import cache, lru_cache
 
 import httpcore2
 import httpx2
@@ -68,11 +68,19 @@ def guarded_transport(policy: NetworkPolicy, *, resolve: Resolver | None = None)
 
 def shown_url(url: str | httpx2.URL) -> str:
     """Return a URL without userinfo, query and fragment, bounded: what may stand in a message."""
+    return _shown(url) if isinstance(url, str) else _without_secrets(url)
+
+
+def _without_secrets(url: str | httpx2.URL) -> str:
     try:
         parsed = httpx2.URL(url)
     except (httpx2.InvalidURL, TypeError):
         return "the address"
     return str(parsed.copy_with(userinfo=b"", query=None, fragment=None))[:300]
+
+
+# Parsing costs more than most of a request, and an address is shown for every one, should it fail.
+_shown = lru_cache(maxsize=256)(_without_secrets)
 
 
 def translate_fault(exc: BaseException, url: str | httpx2.URL) -> McpOAuthError:

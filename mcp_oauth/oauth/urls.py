@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from functools import lru_cache
 from typing import Final
 from urllib.parse import SplitResult, urlsplit
 
@@ -35,6 +36,8 @@ class UnusableUrl(ValueError):
     """The text is no http address; the exception's own text completes the sentence "The address …"."""
 
 
+# The same few addresses are compared with each request.
+@lru_cache(maxsize=256)
 def origin(url: str) -> str:
     """Return ``scheme://host[:port]`` in lower case and without the scheme's default port (RFC 6454 §4).
 
