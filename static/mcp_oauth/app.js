@@ -49,7 +49,7 @@ function waiting() {
 }
 
 // What a row says, without the words of its times, which change by themselves, and what was added here.
-const said = (row) => row.outerHTML.replace(/(<time[^>]*?)( title="[^"]*")?>[^<]*/g, "$1>").replace(/ hidden=""| open=""/g, "");
+const said = (row) => row.outerHTML.replace(/<time[^>]*>[^<]*/g, (time) => time.split('"')[1]).replace(/ hidden=""| open=""/g, "");
 
 function replaceList(fresh) {
   const open = $$("details[open][id]", list).map((details) => details.id);
@@ -256,7 +256,7 @@ function post(button, signal) {
 
 // After the connection and not within it, so that nobody waits in the popup for a slow server.
 async function listTools(place) {
-  const button = place && $("button[data-due]", place);
+  const button = place?.matches("[data-server]") && $("button[data-due]", place);
   if (!list || !button) return;
   try { await post(button); } catch { /* the list says how the server is */ }
   await reread();

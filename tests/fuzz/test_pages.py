@@ -181,6 +181,7 @@ OUR_ADDRESSES = {
     "aside.url",
     "add_url",
     "admin_url",
+    "arrow.number",
     "authorization_url",
     "back_url",
     "card.delete_url",
