@@ -138,9 +138,14 @@ def run(
     """
     future = _submit(factory, timeout)
     try:
-        if tick is not None:
-            while not future.done() and not concurrent.futures.wait([future], tick_seconds).done:
-                tick()
+        while tick is not None:
+            try:
+                return future.result(tick_seconds)
+            except concurrent.futures.TimeoutError:
+                if future.done():
+                    # It has ended meanwhile, or this error is its own.
+                    return future.result()
+            tick()
         return future.result(timeout + _GRACE_SECONDS)
     except concurrent.futures.CancelledError:
         raise ServerUnreachable("The operation was given up because this process is ending.") from None
