@@ -123,6 +123,8 @@ async def _read_events(response: httpx2.Response, is_enough: Callable[[bytes], b
                 if is_enough(bytes(body[judged:end])):
                     break
                 judged = end
+                # What is there already comes without a pause, and judging it takes its time.
+                await asyncio.sleep(0)
     return bytes(body)
 
 

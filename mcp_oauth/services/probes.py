@@ -22,12 +22,15 @@ from mcp_oauth.oauth.options import OAuthOptions
 from mcp_oauth.oauth.protected_resource import ProtectedResourceMetadata
 from mcp_oauth.services.discovery import ResourceMetadataSearch, search_resource_metadata
 from mcp_oauth.services.evidence import Evidence, Verdict
+from mcp_oauth.sessions.channel import parse_json
 from mcp_oauth.sessions.results import LARGEST_SELF_DESCRIPTION, storable
 
 # The two revisions asked for by name; the session room negotiates within them later.
 MODERN_VERSION = "2026-07-28"
 HANDSHAKE_VERSION = "2025-11-25"
 _UNSUPPORTED_VERSION = -32022
+# Each question is an exchange of its own, so one number serves all.
+_NUMBER = 1
 _VISIBLE = re.compile(r"[\x21-\x7e]+")
 # Longer than any, and short enough for what HTTP servers take as a header.
 _LONGEST_SESSION_ID = 4096
@@ -86,7 +89,7 @@ class _Prober:
     ) -> _Answer:
         message: dict[str, Any] = {"jsonrpc": "2.0", "method": method, "params": params}
         if not notification:
-            message["id"] = 1
+            message["id"] = _NUMBER
         request = HttpRequest(
             "POST",
             self.url,
@@ -179,9 +182,10 @@ def _contact(prober: _Prober, options: OAuthOptions) -> ProbeReport:
         # It names our version and refused it all the same, as servers do that were just started; once more.
         answer = prober.modern("server/discover")
     if answer.result is not None and MODERN_VERSION in _strings(answer.result.get("supportedVersions")):
-        version = MODERN_VERSION
-        # What is longer is not kept.
-        discover_result = answer.result if len(answer.response.body) <= LARGEST_SELF_DESCRIPTION else None
+        if len(answer.response.body) > LARGEST_SELF_DESCRIPTION:
+            error = _("%(url)s says more about itself than the %(number)d bytes that are kept.")
+            raise ResponseTooLarge(error % {"url": prober.url, "number": LARGEST_SELF_DESCRIPTION}, document=prober.url)
+        version, discover_result = MODERN_VERSION, answer.result
         answer = prober.modern("tools/list")
     elif not answer.asks_for_authorization:
         discovered = answer
@@ -259,24 +263,30 @@ def _client_info() -> dict[str, str]:
 
 
 def _json_rpc(response: HttpResponse) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
-    """Return the result object or the error object of a JSON-RPC answer, or neither."""
-    content_type = (response.header("Content-Type") or "").lower()
-    documents = _event_data(response.body) if content_type.startswith("text/event-stream") else [response.body]
-    for document in documents:
+    """Return the result object or the error object of a JSON-RPC answer to our request, or neither.
+
+    What is accepted here is what a call would accept, so that a server that can be added can be used.
+    """
+    media_type = (response.header("Content-Type") or "").partition(";")[0].strip().lower()
+    is_stream = media_type == "text/event-stream"
+    for document in _event_data(response.body) if is_stream else [response.body]:
         if JsonWeight().add(document) > settings.MAX_JSON_VALUES:
             error = _("%(url)s sent more than %(number)d JSON values in one answer.")
             shown = shown_url(response.url)
             raise ResponseTooLarge(error % {"url": shown, "number": settings.MAX_JSON_VALUES}, document=shown)
         try:
-            message = json.loads(document)
-        except (ValueError, RecursionError):
+            parsed = parse_json(document)
+        except ValueError:
             continue
-        if not isinstance(message, dict) or message.get("jsonrpc") != "2.0":
-            continue
-        if isinstance(message.get("result"), dict):
-            return (message["result"], None) if response.status == 200 else (None, {})
-        if "error" in message:
-            return None, message["error"] if isinstance(message["error"], dict) else {}
+        for message in parsed if isinstance(parsed, list) else [parsed]:
+            if not isinstance(message, dict) or message.get("jsonrpc") != "2.0" or "method" in message:
+                continue
+            number = message.get("id")
+            ours = not isinstance(number, bool) and number in (_NUMBER, str(_NUMBER))
+            if "error" in message and (ours or number is None or response.status >= 400):
+                return None, message["error"] if isinstance(message["error"], dict) else {}
+            if ours and isinstance(message.get("result"), dict) and (is_stream or media_type == "application/json"):
+                return (message["result"], None) if response.status == 200 else (None, {})
     return None, None
 
 
@@ -284,7 +294,8 @@ def _holds_response(events: bytes) -> bool:
     """Tell whether there is a JSON-RPC response among events, to whatever request, or what was meant to be one."""
     for document in _event_data(events):
         # Most events are notifications, and are not parsed here on the event loop only to know that.
-        if b'"method"' in document and b'"result"' not in document and b'"error"' not in document:
+        named = b'"method"' in document and b'"result"' not in document and b'"error"' not in document
+        if named or not document.startswith(b"{"):
             continue
         if JsonWeight().add(document) > settings.MAX_JSON_VALUES:
             return True  # refused as what it is by whoever reads it

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import codecs
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -229,10 +230,14 @@ class _Counted(httpx2.AsyncByteStream):
 def parse_json(body: bytes | bytearray | str) -> Any:
     """Parse JSON that a stranger sent; no deeper than two hundred levels, which bounds every recursion over it.
 
+    A byte order mark is overlooked (RFC 8259 §8.1).
+
     Raises:
         ValueError: It is none, is nested deeper, is not UTF-8, or has half a surrogate pair.
     """
     # What a server says is not kept in the parser's own memory; the names of its members are the same in every answer.
+    if not isinstance(body, str) and body.startswith(codecs.BOM_UTF8):
+        body = body.removeprefix(codecs.BOM_UTF8)
     return from_json(body, cache_strings="keys")
 
 

@@ -27,6 +27,7 @@ from mcp_types import (
 from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS, LATEST_HANDSHAKE_VERSION, MODERN_PROTOCOL_VERSIONS
 from opentelemetry import baggage, propagate
 
+from mcp_oauth.exceptions import ResponseTooLarge
 from mcp_oauth.net.transport import NetworkFault
 from mcp_oauth.oauth.server_words import printable
 from mcp_oauth.sessions import rpc, tasks
@@ -191,8 +192,7 @@ async def handshake(channel: Channel) -> Facts:
     message = {"jsonrpc": "2.0", "id": next(facts.numbers), "method": "initialize", "params": params}
     before = channel.received
     result, headers = await rpc.request(channel, message, {}, reply_headers={})
-    if channel.received - before > LARGEST_SELF_DESCRIPTION:
-        raise InvalidResult
+    _require_brevity(channel, channel.received - before)
     validated(InitializeResult, result)
     if result["protocolVersion"] not in HANDSHAKE_PROTOCOL_VERSIONS:
         raise InvalidResult
@@ -243,7 +243,6 @@ async def _discover(channel: Channel) -> Facts | None:
     """Return the facts of a modern server; ``None`` where the answer is no evidence of one.
 
     Raises:
-        InvalidResult: It says more of itself than anybody keeps.
         RpcError, NotMcp, BrokenOff, NetworkFault, Unauthorized, ScopeChallenged: See `rpc.request`.
     """
     facts = Facts(LATEST_MODERN)
@@ -255,8 +254,7 @@ async def _discover(channel: Channel) -> Facts | None:
         if not patience.expired():
             raise
         return None
-    if channel.received - before > LARGEST_SELF_DESCRIPTION:
-        raise InvalidResult
+    _require_brevity(channel, channel.received - before)
     ttl = result.get("ttlMs")
     try:
         # A negative time to live is none, and no reason to think the server old.
@@ -268,6 +266,12 @@ async def _discover(channel: Channel) -> Facts | None:
     facts.capabilities, facts.discover_result = result["capabilities"], storable(result)
     facts.info = _modern_info(result)
     return facts
+
+
+def _require_brevity(channel: Channel, size: int) -> None:
+    if size > LARGEST_SELF_DESCRIPTION:
+        sentence = f"{channel.shown} says more about itself than the {LARGEST_SELF_DESCRIPTION} bytes that are kept."
+        raise NetworkFault(ResponseTooLarge(sentence, document=channel.shown))
 
 
 def _versions_named(error: RpcError) -> list[str]:
