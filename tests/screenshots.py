@@ -31,13 +31,14 @@ from mcp_oauth.models import McpServer, McpServerOAuth, Membership, StoredListin
 from mcp_oauth.services.servers import add_server, probe_again  # noqa: E402
 from project.demo.content import servers_of_the_demonstration  # noqa: E402
 from tests.availability import CHROMIUM_ARGUMENTS, chromium_path  # noqa: E402
+from tests.web.states import write_every_state  # noqa: E402
 
 Scheme = Literal["light", "dark"]
 
 FOLDER = Path(__file__).resolve().parent.parent / "docs" / "images"
 PATIENCE_MS = 30_000
-DESKTOP: ViewportSize = {"width": 1180, "height": 760}
-PHONE: ViewportSize = {"width": 390, "height": 760}
+DESKTOP: ViewportSize = {"width": 1280, "height": 800}
+PHONE: ViewportSize = {"width": 390, "height": 844}
 PERSON = "maya"
 
 PRODUCTS = (
@@ -82,8 +83,11 @@ class Studio:
         context.set_default_timeout(PATIENCE_MS)
         if not popups:
             context.add_init_script("window.open = () => null;")
+        page = context.new_page()
+        # The font of the pages is used where a browser has it already: here it gets it.
+        page.goto(f"{self.base_url}/styleguide/")
         try:
-            yield context.new_page()
+            yield page
         finally:
             context.close()
 
@@ -154,9 +158,15 @@ def acme(studio: Studio, maya: User, port: int) -> None:
     probe_again(tracker)
     with studio.page() as page:
         page.goto(f"{studio.base_url}{home}{tracker.pk}/diagnose/")
-        page.get_by_role("button", name="Diagnose", exact=True).click()
+        page.get_by_role("button", name="Diagnose", exact=True).last.click()
         page.wait_for_load_state("networkidle")
         studio.keep(page, "diagnose")
+    for name, phone, scheme in (("diagnose-phone", True, "light"), ("diagnose-dark", False, "dark")):
+        with studio.page(phone=phone, scheme=scheme) as page:
+            page.goto(f"{studio.base_url}{home}{tracker.pk}/diagnose/")
+            page.get_by_role("button", name="Diagnose", exact=True).last.click()
+            page.wait_for_load_state("networkidle")
+            studio.keep(page, name, whole=phone)
     studio.take("edit-form", f"{home}{notes.pk}/edit/")
     studio.take("delete", f"{home}{tracker.pk}/delete/")
 
@@ -297,6 +307,22 @@ def northwind(studio: Studio, maya: User) -> None:
         studio.keep(page, "settings-200-servers-search", whole=False)
 
 
+def every_state(studio: Studio, maya: User) -> None:
+    """Show every state a server can be in, every component, and the pages where something is not there."""
+    workspace = _workspace("initech", "Initech", maya)
+    write_every_state(workspace, maya)
+    home = f"/workspaces/{workspace.slug}/mcp/"
+    studio.take_everywhere("settings-every-state", home)
+    with studio.page() as page:
+        page.goto(f"{studio.base_url}{home}")
+        page.locator(".server", has_text="Atlassian").locator("summary").click()
+        studio.keep(page, "settings-menu", whole=False)
+    studio.take("styleguide-light", "/styleguide/")
+    studio.take("styleguide-dark", "/styleguide/", scheme="dark")
+    studio.take("not-found", "/nowhere/")
+    studio.take("not-found-phone-dark", "/nowhere/", phone=True, scheme="dark")
+
+
 def long_names(studio: Studio, maya: User) -> None:
     """Show names and addresses that are longer, shorter and of other scripts than one would draw them."""
     workspace = _workspace("physical-chemistry", "Department of Physical Chemistry and Materials", maya)
@@ -356,6 +382,7 @@ def main() -> int:
             studio = Studio(browser, base_url)
             acme(studio, maya, port)
             northwind(studio, maya)
+            every_state(studio, maya)
             long_names(studio, maya)
             browser.close()
     finally:

@@ -27,6 +27,12 @@ class Migration(migrations.Migration):
             field=models.JSONField(blank=True, default=list, verbose_name="denied tools"),
         ),
         migrations.AddField(
+            model_name="mcpserveroauth",
+            name="account",
+            field=models.CharField(blank=True, default="", editable=False, max_length=254, verbose_name="account"),
+            preserve_default=False,
+        ),
+        migrations.AddField(
             model_name="mcpserver",
             name="removal_at",
             field=models.DateTimeField(editable=False, null=True, verbose_name="removed at"),

@@ -63,6 +63,9 @@ class McpServerOAuth(models.Model):
     lifetime_seconds = models.FloatField(null=True, editable=False)
     scope = models.TextField(_("scope"), blank=True, editable=False)
 
+    # Whose account it is, where the authorization server said so; for people to recognize it.
+    account = models.CharField(_("account"), max_length=254, blank=True, editable=False)
+
     issuer = models.CharField(_("issuer"), max_length=2000, editable=False)
     resource = models.CharField(_("resource"), max_length=2000, blank=True, editable=False)
     token_endpoint = models.CharField(max_length=2000, editable=False)

@@ -19,13 +19,18 @@ from mcp_oauth.exceptions import (
 from mcp_oauth.messages import HttpRequest, HttpResponse
 from mcp_oauth.oauth.authorization import ValidatedCallback
 from mcp_oauth.oauth.client_authentication import BasicShape, authenticated_form
+from mcp_oauth.oauth.foreign_tokens import unverified_claims
 from mcp_oauth.oauth.json_documents import NotAJsonObject, json_object, media_type
 from mcp_oauth.oauth.registration import ClientCredentials
 from mcp_oauth.oauth.retry_after import retry_after_seconds
-from mcp_oauth.oauth.server_words import error_code, quotable, scope_tokens
+from mcp_oauth.oauth.server_words import error_code, printable, quotable, scope_tokens
 from mcp_oauth.oauth.urls import issuers_match
 
 LONGEST_LIFETIME: Final = 10 * 365 * 24 * 3600
+# An email address has 254 characters at most; what is longer is cut for display.
+LONGEST_ACCOUNT: Final = 254
+# Identity providers that list a person's groups issue some kilobytes.
+_LONGEST_ID_TOKEN: Final = 16 * 1024
 
 TokenType = Literal["Bearer", "DPoP"]
 ID_TOKEN_TYPE: Final = "urn:ietf:params:oauth:token-type:id_token"  # noqa: S105  (a type's name)
@@ -55,7 +60,8 @@ class TokenSet:
     """What a token endpoint granted; ``expires_at`` is absolute, in epoch seconds, ``None`` when nobody knows.
 
     ``refresh_token`` is ``None`` when the answer has none, which on a refresh means that the old one stays.
-    ``token_type`` is the scheme that the access token is sent with.
+    ``token_type`` is the scheme that the access token is sent with. ``account`` is whose account the server says it is,
+    for people to recognize; nothing is decided by it.
     """
 
     access_token: str = field(repr=False)
@@ -63,6 +69,7 @@ class TokenSet:
     refresh_token: str | None = field(repr=False)
     scope: str | None
     token_type: TokenType = "Bearer"  # noqa: S105  (a type's name)
+    account: str = ""
 
 
 def code_request(
@@ -206,6 +213,7 @@ def parse_token_response(
         refresh_token=refresh_token if isinstance(refresh_token, str) and _VISIBLE.fullmatch(refresh_token) else None,
         scope=_scope(data.get("scope"), requested_scope),
         token_type=token_type,
+        account=_account(data.get("id_token")),
     )
 
 
@@ -256,6 +264,21 @@ def _granted(response: HttpResponse, *, now: float) -> Mapping[str, Any]:
     if not 200 <= response.status < 300 or data.get("error"):
         raise _refusal(response, data, now=now)
     return data
+
+
+def _account(id_token: object) -> str:
+    """Return whose account an ID token names that came along (OpenID Connect Core §5.1), empty where none says so.
+
+    It is not asked for and its signature not checked: it came from the token endpoint itself (§3.1.3.7).
+    """
+    if not isinstance(id_token, str) or len(id_token) > _LONGEST_ID_TOKEN:
+        return ""
+    try:
+        claims = unverified_claims(id_token)
+    except ConfigurationError:  # it is none; the grant is good without it
+        return ""
+    names = (printable(claims.get(name), LONGEST_ACCOUNT) for name in ("email", "preferred_username", "name"))
+    return next((name for name in names if name), "")
 
 
 def _token_type(value: object) -> TokenType | None:

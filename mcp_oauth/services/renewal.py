@@ -168,6 +168,8 @@ def store_tokens(grant: McpServerOAuth, tokens: TokenSet, *, keep_refresh_token:
     grant.lifetime_seconds = None if grant.expires_at is None else max(0.0, (grant.expires_at - now).total_seconds())
     if tokens.scope is not None:
         grant.scope = tokens.scope
+    if tokens.account or not keep_refresh_token:  # a renewal need not say again whose account it is
+        grant.account = tokens.account
     grant.state = McpServerOAuth.State.ACTIVE
     grant.reason = ""
     grant.reason_at = None
@@ -182,6 +184,7 @@ TOKEN_FIELDS = [
     "expires_at",
     "lifetime_seconds",
     "scope",
+    "account",
     "state",
     "reason",
     "reason_at",

@@ -326,7 +326,7 @@ def _card(
         enabled=server.is_in_use,
         kind=server.auth_mode,
         kind_label=_kind_label(server),
-        owner=_owner(server),
+        owner=_owner(server, active),
         authorized=standing.line,
         reachable=_reachable(server),
         group=standing.group,
@@ -443,7 +443,7 @@ def _standing(
         )
         return _Standing("needs_you", line, "grant_access", can_run=True)
     if grant is not None and still_good(grant):
-        words = _("Shared by the workspace") if server.grant_is_shared else _("Connected")
+        words = _("Shared by the workspace") if server.grant_is_shared else _connected(grant)
         return _Standing("connected", StateLine("ok", words, at=grant.connected_at), can_run=True)
     if flow is not None:
         return _Standing(
@@ -569,9 +569,15 @@ def _kind_label(server: McpServer) -> str:
     return _("Open to everybody in this workspace")
 
 
-def _owner(server: McpServer) -> str:
+def _connected(grant: McpServerOAuth) -> str:
+    return _("Connected as %(account)s") % {"account": grant.account} if grant.account else _("Connected")
+
+
+def _owner(server: McpServer, grant: McpServerOAuth | None) -> str:
     """Return with whose account tools act there."""
     if server.auth_mode == McpServer.AuthMode.OAUTH and server.grant_is_shared:
+        if grant is not None and grant.account:
+            return _("Everybody acts as %(account)s") % {"account": grant.account}
         return _("Everybody acts with one account")
     if server.auth_mode in {McpServer.AuthMode.OAUTH, McpServer.AuthMode.ENTERPRISE}:
         return _("Your own account")

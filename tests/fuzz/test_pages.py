@@ -195,6 +195,7 @@ OUR_ADDRESSES = {
     "firstof",
     "icon",
     "logout_url",
+    "schema_url",
     "static",
     "step.url",
     "to.url",

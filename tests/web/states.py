@@ -76,7 +76,7 @@ def write_every_state(workspace: Workspace, user: Any) -> dict[str, McpServer]:
     grant(server("Data lake", auth_mode="client_credentials"), None, **needs, reason="misconfigured")
     grant(server("Payroll", auth_mode="enterprise"), **needs, reason="sign_in_again")
     atlassian = server("Atlassian")
-    grant(atlassian, scope="read:jira-work write:jira-work offline_access")
+    grant(atlassian, scope="read:jira-work write:jira-work offline_access", account="ada@example.com")
     tools(atlassian, 31)
     grant(server("GitHub"), refresh_token=None, scope="repo read:org", expires_at=now + timedelta(hours=3, minutes=1))
     wiki = server(
@@ -86,7 +86,7 @@ def write_every_state(workspace: Workspace, user: Any) -> dict[str, McpServer]:
         contact_error_code="server_unreachable",
         **unreachable,
     )
-    grant(wiki, None, scope="pages:read")
+    grant(wiki, None, scope="pages:read", account="team@example.com")
     tools(wiki, 8, None)
     wrong = "It answers, but not as an MCP server: a web page (HTML)."
     server("Reports", auth_mode="none", contact_error=wrong, contact_error_code="server_refused", **unreachable)

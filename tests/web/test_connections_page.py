@@ -10,6 +10,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import jwt
 import pytest
 from django.conf import settings as django_settings
 from django.contrib.auth.models import User
@@ -20,6 +21,7 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone, translation
 
+from mcp_oauth import call_tool
 from mcp_oauth.models import Event, McpServer, McpServerOAuth, Membership, StoredListing, ToolCall, Workspace
 from mcp_oauth.views import frame
 from mcp_oauth.views.cards import SORTS, STATES, ServerCard
@@ -27,6 +29,7 @@ from mcp_oauth.views.marks import initials_of
 from mcp_oauth.views.report import redacted
 from mcp_oauth.views.scopes import scope_in_words, scopes_in_words, scopes_with_names, shortened
 from mcp_oauth.views.sequence import drawing, what_follows
+from project.peers.options import TokenDialect
 from tests.people import browser_of, connect, member, new_server, new_workspace
 from tests.servers import AuthorizationServerOptions, Person, ProtectedServer
 from tests.web.states import STATES as EVERY_STATE
@@ -94,7 +97,8 @@ def test_a_row_says_whose_account_until_when_and_for_what(place: tuple[Workspace
     for words in (
         "Your own account renews itself can read jira work, change jira work, stay connected while you are away",
         "Your own account access ends in 3 hours can repo, read org",
-        "Everybody acts with one account renews itself can read pages",
+        "Everybody acts as team@example.com renews itself can read pages",
+        "Access: Connected as ada@example.com 2 days ago",
         "Access ended 12 minutes ago Notion refused to renew your access. 1 call is waiting for you",
         "A tool asks to: change issues (issues:write).",
         "8 tools, last listed 50 minutes ago",
@@ -122,6 +126,37 @@ def test_only_ones_own_calls_that_can_still_go_on_are_waiting() -> None:
     assert waiting(user) == "2 calls are waiting for you"
     assert waiting(other) == "1 call is waiting for you"
     assert waiting(member(workspace)) == ""
+
+
+@pytest.mark.parametrize(
+    ("claims", "shown"),
+    [
+        ({"email": "ada@example.com", "name": "Ada"}, "Access: Connected as ada@example.com"),
+        ({"name": "Ada <b>Lovelace</b>\x00"}, "Access: Connected as Ada &lt;b&gt;Lovelace&lt;/b&gt;"),
+        ({"email": 7, "sub": "1"}, "Access: Connected "),
+        (None, "Access: Connected "),
+    ],
+)
+def test_a_row_says_as_whom_where_the_provider_said_so(
+    claims: dict[str, Any] | None,
+    shown: str,
+    protected_mcp_server: Callable[..., ProtectedServer],
+    person: Callable[..., Person],
+) -> None:
+    id_token = jwt.encode(claims, "k" * 32, algorithm="HS256") if claims is not None else "no.such.token"
+    options = AuthorizationServerOptions(cimd=False, token_dialect=TokenDialect(members={"id_token": id_token}))
+    workspace = new_workspace()
+    user = member(workspace)
+    client = browser_of(user)
+    server = new_server(workspace, protected_mcp_server(as_options=options).url)
+
+    grant = connect(client, server, person("ada"))
+
+    page = client.get(settings_path(workspace)).content.decode().replace("</span>", "").replace('<span class="vh">', "")
+    assert shown in page
+    assert call_tool(server, user, "whoami").content
+    grant.refresh_from_db()
+    assert shown.endswith(" ") or grant.account in shown.replace("&lt;", "<").replace("&gt;", ">")
 
 
 # --- narrowing and order ----------------------------------------------------------------------------------------------
