@@ -27,6 +27,20 @@ _HOMES = {
     "Answer": "mcp_oauth.sessions.results",
     "list_tools": "mcp_oauth.services.catalog",
     "alist_tools": "mcp_oauth.services.catalog",
+    "list_workspace_tools": "mcp_oauth.services.workspace_tools",
+    "alist_workspace_tools": "mcp_oauth.services.workspace_tools",
+    "list_resources": "mcp_oauth.services.resources",
+    "alist_resources": "mcp_oauth.services.resources",
+    "list_resource_templates": "mcp_oauth.services.resources",
+    "alist_resource_templates": "mcp_oauth.services.resources",
+    "read_resource": "mcp_oauth.services.resources",
+    "aread_resource": "mcp_oauth.services.resources",
+    "list_prompts": "mcp_oauth.services.prompts",
+    "alist_prompts": "mcp_oauth.services.prompts",
+    "get_prompt": "mcp_oauth.services.prompts",
+    "aget_prompt": "mcp_oauth.services.prompts",
+    "complete": "mcp_oauth.services.prompts",
+    "acomplete": "mcp_oauth.services.prompts",
     "start_authorization": "mcp_oauth.services.connections",
     "finish_authorization": "mcp_oauth.services.connections",
     "disconnect": "mcp_oauth.services.connections",
@@ -49,14 +63,28 @@ __all__ = [
     "ServerRefused",
     "ServerUnreachable",
     "acall_tool",
+    "acomplete",
+    "aget_prompt",
+    "alist_prompts",
+    "alist_resource_templates",
+    "alist_resources",
     "alist_tools",
+    "alist_workspace_tools",
+    "aread_resource",
     "aresume_call",
     "call_tool",
     "cancel_call",
+    "complete",
     "disconnect",
     "find_call",
     "finish_authorization",
+    "get_prompt",
+    "list_prompts",
+    "list_resource_templates",
+    "list_resources",
     "list_tools",
+    "list_workspace_tools",
+    "read_resource",
     "resume_call",
     "start_authorization",
 ]
@@ -74,6 +102,16 @@ if TYPE_CHECKING:
     from mcp_oauth.services.calls import acall_tool, aresume_call, call_tool, cancel_call, find_call, resume_call
     from mcp_oauth.services.catalog import alist_tools, list_tools
     from mcp_oauth.services.connections import disconnect, finish_authorization, start_authorization
+    from mcp_oauth.services.prompts import acomplete, aget_prompt, alist_prompts, complete, get_prompt, list_prompts
+    from mcp_oauth.services.resources import (
+        alist_resource_templates,
+        alist_resources,
+        aread_resource,
+        list_resource_templates,
+        list_resources,
+        read_resource,
+    )
+    from mcp_oauth.services.workspace_tools import alist_workspace_tools, list_workspace_tools
     from mcp_oauth.sessions.results import Answer
 
 

@@ -174,8 +174,29 @@ class McpOAuthSettings:
     CATALOGUE_SECONDS: float = 300.0
     MAX_CATALOGUE_SECONDS: float = 24 * 3600.0
 
-    # When the servers of a workspace are listed together: how long each may take before the others go on without it.
+    # The largest listing, as JSON, that is put into Django's cache as well, for that memory is everybody's.
+    CATALOGUE_CACHE_BYTES: int = 256 * 1024
+
+    # How much of listings one process keeps at hand, so that a call finds its tool without reading all of them; and how
+    # long it goes by that before it looks whether another process has a newer one.
+    CATALOGUE_MEMORY_BYTES: int = 8 * 1024 * 1024
+    CATALOGUE_TRUST_SECONDS: float = 30.0
+
+    # One caller asks a server for a listing, the others wait for what comes: so long where an older listing can serve
+    # in its place, and as long as listing may take where there is none; and how often they look.
+    CATALOGUE_WAIT_SECONDS: float = 2.0
+    CATALOGUE_POLL_SECONDS: float = 0.05
+
+    # When the servers of a workspace are listed together: how long each may take before the others go on without it;
+    # and after which silence what has come is stored, so that others can have it before the slowest is there.
     LIST_TOGETHER_SECONDS: float = 10.0
+    LIST_TOGETHER_PAUSE_SECONDS: float = 0.1
+
+    # Patterns of tool names that one server's policy may allow, and as many that it may deny. Nobody reads more.
+    MAX_TOOL_PATTERNS: int = 100
+
+    # The URI of a resource; longer than any address that works in a browser is a mistake.
+    MAX_URI_CHARACTERS: int = 2000
 
     # Redirects within one origin, for hosts that add a trailing slash.
     MAX_REDIRECTS: int = 3

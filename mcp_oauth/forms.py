@@ -14,6 +14,7 @@ from mcp_oauth.exceptions import McpOAuthError
 from mcp_oauth.models import McpServer, Workspace
 from mcp_oauth.services.headers import parse_headers
 from mcp_oauth.services.servers import ServerSettings, readable_options
+from mcp_oauth.services.tool_policy import check_patterns
 
 if TYPE_CHECKING:
     _AnyForm = forms.BaseForm
@@ -45,6 +46,28 @@ class SecretsTypedAgain(_AnyForm):
         for name in self.secret_fields:
             if self.data.get(self.add_prefix(name)):
                 self.add_error(name, _("Enter it once more; nothing is saved yet and what you typed is not shown."))
+
+
+class ToolPatterns(forms.CharField):
+    """Patterns of tool names, one per line."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        widget = forms.Textarea(attrs={"rows": 3, "cols": 60, "spellcheck": "false", "autocomplete": "off"})
+        super().__init__(required=False, max_length=30_000, widget=widget, **kwargs)
+
+    def clean(self, value: Any) -> Any:
+        """Return the patterns as a list.
+
+        Raises: ``ValidationError`` when one cannot be kept.
+        """
+        try:
+            return check_patterns(super().clean(value).splitlines())
+        except McpOAuthError as error:
+            raise forms.ValidationError(f"{error.user_message} {error.next_step}".strip(), code=error.code) from error
+
+    def prepare_value(self, value: Any) -> Any:
+        """Return stored patterns as they are edited; what was typed stays as it is."""
+        return "\n".join(str(pattern) for pattern in value) if isinstance(value, list) else value
 
 
 _KINDS = [("", _("Find out by asking the server")), *McpServer.AuthMode.choices]
@@ -123,6 +146,14 @@ class ServerForm(SecretsTypedAgain, forms.Form):
         max_length=2000,
         help_text=_("Separated by spaces. Left empty, the server says what it needs."),
     )
+    allowed_tools = ToolPatterns(
+        label=_("Tools that may be run"),
+        help_text=_("One name or pattern per line, such as get_*. Left empty, all may be run."),
+    )
+    denied_tools = ToolPatterns(
+        label=_("Tools that may not be run"),
+        help_text=_("One name or pattern per line, such as delete_*. They are refused whatever is allowed."),
+    )
     enabled = forms.BooleanField(label=_("Enabled"), required=False, initial=True)
 
     def __init__(self, *args: Any, server: McpServer | None = None, **kwargs: Any) -> None:
@@ -171,6 +202,8 @@ class ServerForm(SecretsTypedAgain, forms.Form):
             options=options,
             slug=self.server.slug if self.server is not None else "",
             sharing=data["sharing"] or McpServer.Sharing.MEMBER,
+            allowed_tools=data["allowed_tools"],
+            denied_tools=data["denied_tools"],
         )
 
     def add_typed_error(self, error: McpOAuthError) -> None:
@@ -189,6 +222,8 @@ def _initial(server: McpServer) -> dict[str, Any]:
         "client_id": server.client_id,
         "client_issuer": server.client_issuer,
         "scopes": readable_options(server).get("scopes", ""),
+        "allowed_tools": server.allowed_tools,
+        "denied_tools": server.denied_tools,
         "enabled": server.enabled,
     }
 

@@ -13,7 +13,7 @@ from django.core.cache import caches
 
 from tests.availability import MISSING
 
-pytest_plugins = ["tests.servers.fixtures", "tests.canary"]
+pytest_plugins = ["tests.servers.fixtures", "tests.canary", "tests.team"]
 
 # No example fails for taking long on a busy machine; where a failure stops a change, the examples are always the same.
 hypothesis.settings.register_profile(

@@ -14,7 +14,7 @@ from mcp_oauth.admin.cells import told
 from mcp_oauth.admin.row_classes import Form
 from mcp_oauth.conf import settings
 from mcp_oauth.exceptions import McpOAuthError, ServerUnreachable
-from mcp_oauth.forms import SecretsTypedAgain, UnechoedText
+from mcp_oauth.forms import SecretsTypedAgain, ToolPatterns, UnechoedText
 from mcp_oauth.models import McpServer
 from mcp_oauth.oauth.options import OAuthOptions
 from mcp_oauth.oauth.urls import check_server_address
@@ -81,6 +81,15 @@ class McpServerForm(SecretsTypedAgain, Form[McpServer]):
     )
     clear_idp_client_secret = forms.BooleanField(
         label=gettext_lazy("Remove the stored client secret at the identity provider"), required=False
+    )
+
+    allow_tools = ToolPatterns(
+        label=gettext_lazy("Tools that may be run"),
+        help_text=gettext_lazy("One name or pattern per line, such as get_*. Left empty, all may be run."),
+    )
+    deny_tools = ToolPatterns(
+        label=gettext_lazy("Tools that may not be run"),
+        help_text=gettext_lazy("One name or pattern per line, such as delete_*. They are refused whatever is allowed."),
     )
 
     option_scopes = forms.CharField(
@@ -242,6 +251,8 @@ class McpServerForm(SecretsTypedAgain, Form[McpServer]):
             options=self._options(),
             slug=given.get("slug") or "",
             sharing=given["sharing"],
+            allowed_tools=given["allow_tools"],
+            denied_tools=given["deny_tools"],
             initial_access_token=""
             if given["clear_initial_access_token"]
             else (given["new_initial_access_token"] or None),
@@ -263,4 +274,9 @@ def _initial(server: McpServer) -> dict[str, Any]:
         for item in dataclass_fields(OAuthOptions)
     }
     chosen = server.auth_mode_source == McpServer.AuthModeSource.PERSON
-    return {**options, "kind": server.auth_mode if chosen else ""}
+    return {
+        **options,
+        "kind": server.auth_mode if chosen else "",
+        "allow_tools": server.allowed_tools,
+        "deny_tools": server.denied_tools,
+    }

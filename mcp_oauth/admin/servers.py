@@ -29,6 +29,7 @@ from mcp_oauth.services.servers import ServerSettings
 
 _Fieldsets = list[tuple[Any, Any]]
 
+_POLICY = ("allow_tools", "deny_tools")
 _ABOUT = ("connections_page", "name", "url", "enabled")
 _STATUS = (
     gettext_lazy("Status"),
@@ -103,6 +104,7 @@ class McpServerAdmin(NoNetworkInTransaction[McpServer]):
                     gettext_lazy("OAuth options"),
                     {"classes": ["collapse"], "fields": (*OPTION_FIELDS, "new_idp_client_secret")},
                 ),
+                (gettext_lazy("Tools"), {"classes": ["collapse"], "fields": _POLICY}),
             ]
         changes = self.has_change_permission(request, obj)
         return [
@@ -144,6 +146,10 @@ class McpServerAdmin(NoNetworkInTransaction[McpServer]):
                     ),
                 },
             ),
+            (
+                gettext_lazy("Tools"),
+                {"classes": ["collapse"], "fields": _POLICY if changes else ("allowed_tools", "denied_tools")},
+            ),
             _STATUS,
         ]
 
@@ -158,6 +164,8 @@ class McpServerAdmin(NoNetworkInTransaction[McpServer]):
             "stored_idp_client_secret",
             "register_with",
             "options_as_text",
+            "allowed_tools",
+            "denied_tools",
             *_STATUS[1]["fields"],
         )
         return shown if obj is None else ("workspace", "slug", *shown)

@@ -141,6 +141,7 @@ class Migration(migrations.Migration):
                 ("grant_id", models.UUIDField(null=True)),
                 ("entries", models.JSONField(default=list)),
                 ("entry_count", models.PositiveIntegerField(default=0)),
+                ("digest", models.CharField(blank=True, editable=False, max_length=64)),
                 ("truncated", models.BooleanField(default=False)),
                 ("fetched_at", models.DateTimeField()),
                 ("fresh_until", models.DateTimeField(null=True)),

@@ -41,7 +41,10 @@ class StoredListing(models.Model):
     # What the server said, entry by entry, in the wire's spelling; bounded before it gets here.
     entries = models.JSONField(default=list)
     entry_count = models.PositiveIntegerField(default=0)
+    # SHA-256 of the entries, so that an unchanged listing is known without reading them.
+    digest = models.CharField(max_length=64, blank=True, editable=False)
     truncated = models.BooleanField(default=False)
+    # When the server was asked for it; what it says may be older than that, and never younger.
     fetched_at = models.DateTimeField()
     # Until when the server lets it be used without asking again (``ttlMs``), or a time of ours where it says nothing.
     fresh_until = models.DateTimeField(null=True)

@@ -11,6 +11,7 @@ from mcp_oauth.conf import settings
 from mcp_oauth.exceptions import (
     CredentialsRefused,
     InsufficientScope,
+    McpOAuthError,
     ServerRefused,
     ServerUnreachable,
 )
@@ -19,7 +20,7 @@ from mcp_oauth.services import contacts, grants, step_up
 from mcp_oauth.services.grants import UsableGrant
 from mcp_oauth.services.removal import require_in_use
 from mcp_oauth.services.steps import Plan, WaitingStep, WireStep
-from mcp_oauth.services.wire import target_for
+from mcp_oauth.services.wire import session_key_for, target_for
 from mcp_oauth.services.workspaces import Person
 from mcp_oauth.sessions.results import ToolDescription
 from mcp_oauth.sessions.signals import ScopeChallenged, Unauthorized
@@ -35,12 +36,15 @@ def on_behalf(
     *,
     seconds: float,
     tools: tuple[ToolDescription, ...] | None = None,
+    grant: UsableGrant | None = None,
+    note: Callable[[McpServer, McpOAuthError | None], None] = contacts.record_contact,
     tick: Callable[[], None] | None = None,
 ) -> Plan[T]:
     """Plan one exchange with a server for one person.
 
-    A 401 means that the request was not carried out, so it is repeated once with a renewed token. ``tick`` is done
-    every ``CALL_TICK_SECONDS`` while the exchange lasts.
+    A 401 means that the request was not carried out, so it is repeated once with a renewed token. ``grant`` is one
+    that `plan_grant` has just returned; without it, it is asked for. ``note`` is told how the contact went, and
+    ``tick`` is done every ``CALL_TICK_SECONDS`` while the exchange lasts.
 
     Raises:
         AuthorizationRequired: only the person can mend it.
@@ -51,14 +55,19 @@ def on_behalf(
     require_in_use(server)
     rejected_version: int | None = None
     while True:
-        grant = None
-        if server.uses_grants:
+        if server.uses_grants and (grant is None or rejected_version is not None):
             grant = yield from plan_grant(server, user, rejected_version=rejected_version)
         target = target_for(
             server,
             access_token=grant.access_token if grant else None,
             dpop_key=grant.dpop_key if grant else None,
             tools=tools,
+            session_key=session_key_for(
+                server,
+                user,
+                None if grant is None else grant.grant_id,
+                None if grant is None else grant.connected_at,
+            ),
         )
         try:
             # The work bounds itself; the margin only covers a loop that does not run.
@@ -69,7 +78,7 @@ def on_behalf(
                 settings.CALL_TICK_SECONDS,
             )
         except Unauthorized:
-            contacts.record_contact(server, None)
+            note(server, None)
             if grant is None:
                 contacts.record_headers_verdict(server, refused=True)
                 raise CredentialsRefused(_refusal(server), document=server.url) from None
@@ -81,15 +90,15 @@ def on_behalf(
             rejected_version = grant.version
             continue
         except ScopeChallenged as challenge:
-            contacts.record_contact(server, None)
+            note(server, None)
             raise _more_access(server, grant, challenge.scope) from None
         except ServerUnreachable as error:
-            contacts.record_contact(server, error)
+            note(server, error)
             raise
         except ServerRefused:
-            contacts.record_contact(server, None)
+            note(server, None)
             raise
-        contacts.record_contact(server, None)
+        note(server, None)
         contacts.record_headers_verdict(server, refused=False)
         return result
 

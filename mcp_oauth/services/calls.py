@@ -30,11 +30,11 @@ from mcp_oauth.exceptions import (
 from mcp_oauth.models import McpServer, ToolCall
 from mcp_oauth.services import call_outcomes as outcomes
 from mcp_oauth.services import call_records as records
-from mcp_oauth.services import contacts, held_calls
+from mcp_oauth.services import contacts, held_calls, tool_policy
 from mcp_oauth.services.access import on_behalf
 from mcp_oauth.services.answers import Given, checked_answers
 from mcp_oauth.services.call_records import Attempt
-from mcp_oauth.services.catalog import Catalogue, last_known, plan_listing
+from mcp_oauth.services.catalog import find_tool, note_changed
 from mcp_oauth.services.removal import require_in_use
 from mcp_oauth.services.steps import Plan, WireStep, adrive, drive
 from mcp_oauth.services.workspaces import Person, server_for
@@ -71,6 +71,7 @@ def call_tool(
     Raises:
         NotFound: no such server for this person.
         ToolNotFound: the server offers no such tool.
+        ToolNotAllowed: an administrator does not let the tool be run.
         InvalidRequest: the arguments are not a JSON object or too large; ``call_id`` names another call.
         AuthorizationRequired: the person has to connect, for the first time or again; ``call`` waits for it.
         InsufficientScope: the person has to grant more; ``call`` waits for it.
@@ -214,14 +215,11 @@ def _plan_call(
     given, seconds, own_id = _checked(arguments), _seconds(timeout), _own_id(call_id)
     server = server_for(user, reference)
     _check_name(server, name)
-    known = last_known(server, user)
-    attempt = records.open_call(
-        server, user, name, call_id=own_id, seconds=_bound(server, seconds, lists=not _has(known, name))
-    )
+    attempt = records.open_call(server, user, name, call_id=own_id, seconds=_bound(server, seconds))
     if attempt is None:
         return _outcome_before(user, own_id, server, name)
     run = _Run(attempt, server, user, given, seconds, on_progress)
-    return (yield from _plan_to_the_end(run, _plan_exchange(run, known)))
+    return (yield from _plan_to_the_end(run, _plan_exchange(run)))
 
 
 def _outcome_before(user: Person, call_id: uuid.UUID | None, server: McpServer, name: str) -> ToolResult:
@@ -232,20 +230,15 @@ def _outcome_before(user: Person, call_id: uuid.UUID | None, server: McpServer, 
     return outcomes.outcome_of(call, server)
 
 
-def _plan_exchange(run: _Run, known: Catalogue | None) -> Plan[ToolResult | InputWanted]:
+def _plan_exchange(run: _Run) -> Plan[ToolResult | InputWanted]:
     """Plan to send the call, or its next round, to the server."""
-    name, catalogue = run.call.tool, known
-    if catalogue is None or not _has(catalogue, name):
-        # The tool may be new; only a listing of now can say that there is no such tool.
-        catalogue = yield from plan_listing(run.server, run.user, refresh=True)
-    if not _has(catalogue, name):
-        raise _no_such_tool(run.server, name)
+    found = yield from find_tool(run.server, run.user, run.call.tool)
     from mcp_oauth.sessions.client import call_tool as run_tool
 
     def work(target: Target) -> Coroutine[Any, Any, ToolResult | InputWanted]:
         return run_tool(
             target,
-            name,
+            run.call.tool,
             run.arguments,
             timeout=run.seconds,
             progress=run.progress,
@@ -254,9 +247,19 @@ def _plan_exchange(run: _Run, known: Catalogue | None) -> Plan[ToolResult | Inpu
             request_state=run.request_state,
         )
 
-    outcome: ToolResult | InputWanted = yield from on_behalf(
-        run.server, run.user, work, seconds=run.seconds, tools=catalogue.tools, tick=run.tick
-    )
+    try:
+        outcome: ToolResult | InputWanted = yield from on_behalf(
+            run.server,
+            run.user,
+            work,
+            seconds=run.seconds,
+            tools=found.tools,
+            grant=found.grant,
+            tick=run.tick,
+        )
+    finally:
+        if run.progress.changed:
+            note_changed(run.server, run.user, found.grant, run.progress.changed)
     contacts.record_negotiation(run.server, outcome.protocol_version, outcome.discover_result)
     return outcome
 
@@ -367,14 +370,14 @@ def _plan_resume(
         records.end_waiting(call.pk, call.attempt, records.SERVER_CHANGED)
         raise outcomes.server_changed(call)
     require_in_use(server)
+    tool_policy.require_allowed(server, call.tool)
     pending = outcomes.pending_of(call)
     questions = tuple(Question.from_json(question) for question in pending.get("questions", ()))
     answers = _answers_for(call, questions, given)
     if call.held_by and call.held_by != held_calls.process_name():
         return (yield from _plan_hand_over(call, server, answers or {}, seconds, on_progress))
-    known, arguments = last_known(server, user), call.arguments or {}
-    bound = _bound(server, seconds, lists=not call.held_by and not _has(known, call.tool))
-    attempt = records.claim(call, seconds=bound, held_by=call.held_by)
+    arguments = call.arguments or {}
+    attempt = records.claim(call, seconds=_bound(server, seconds), held_by=call.held_by)
     if attempt is None:
         raise outcomes.already_resumed()
     run = _Run(
@@ -390,7 +393,7 @@ def _plan_resume(
         request_state=pending.get("request_state"),
         resumable_until=call.resumable_until,
     )
-    return (yield from _plan_to_the_end(run, _plan_held(run) if call.held_by else _plan_exchange(run, known)))
+    return (yield from _plan_to_the_end(run, _plan_held(run) if call.held_by else _plan_exchange(run)))
 
 
 def _plan_held(run: _Run) -> Plan[ToolResult | InputWanted]:
@@ -492,16 +495,9 @@ def _answers_json(answers: Mapping[str, Answer] | None) -> dict[str, Any] | None
     return None if answers is None else {key: answer.to_json() for key, answer in answers.items()}
 
 
-def _has(catalogue: Catalogue | None, name: str) -> bool:
-    """Whether a listing has the tool, or may have it beyond what was read."""
-    return catalogue is not None and (catalogue.truncated or catalogue.find(name) is not None)
-
-
-def _bound(server: McpServer, seconds: float, *, lists: bool) -> float:
-    """Return within how many seconds an attempt ends unless its process is gone: exchanges, and a renewal."""
-    bound: float = seconds + _MARGIN_SECONDS
-    if lists:
-        bound += settings.LIST_SECONDS + _MARGIN_SECONDS
+def _bound(server: McpServer, seconds: float) -> float:
+    """Return within how many seconds an attempt ends unless its process is gone: a renewal, a listing, the exchange."""
+    bound: float = settings.LIST_SECONDS + seconds + 2 * _MARGIN_SECONDS
     if server.uses_grants:
         bound += settings.REFRESH_WAIT_SECONDS
     return bound

@@ -1,31 +1,41 @@
-"""Lists a server's tools as one person sees them, and remembers the last known listing with its age."""
+"""Lists a server's tools as one person sees them, and finds the one that is about to be called."""
 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 from django.utils import timezone
+from django.utils.translation import gettext as _
 
-from mcp_oauth.conf import settings
-from mcp_oauth.models import McpServer, McpServerOAuth, StoredListing
-from mcp_oauth.services import contacts, grants
-from mcp_oauth.services.access import on_behalf, plan_grant
+from mcp_oauth.exceptions import ToolNotFound
+from mcp_oauth.models import McpServer, StoredListing
+from mcp_oauth.services import fetching, grants, listings, tool_index, tool_policy
+from mcp_oauth.services.access import plan_grant
+from mcp_oauth.services.fetching import Arrived, Listed
+from mcp_oauth.services.grants import UsableGrant
+from mcp_oauth.services.listings import Asker, Kind
+from mcp_oauth.services.removal import require_in_use
 from mcp_oauth.services.steps import Plan, adrive, drive
 from mcp_oauth.services.workspaces import Person, server_for
-from mcp_oauth.sessions.results import ToolDescription, ToolListing
+from mcp_oauth.sessions.results import ToolDescription
 
 
 @dataclass(frozen=True)
 class Catalogue:
-    """The tools of one server for one person; ``truncated`` when the server offers more than the limits allow."""
+    """The tools of one server that one person may run, as the server was asked for them at ``fetched_at``.
+
+    ``truncated`` says that the server offers more than the limits allow, ``left_out`` how many tools are not shown
+    because an administrator of the workspace does not let them be run.
+    """
 
     tools: tuple[ToolDescription, ...]
     truncated: bool
     fetched_at: datetime
+    left_out: int = 0
 
     def __iter__(self) -> Iterator[ToolDescription]:
         return iter(self.tools)
@@ -38,6 +48,17 @@ class Catalogue:
         return next((tool for tool in self.tools if tool.name == name), None)
 
 
+@dataclass(frozen=True)
+class FoundTool:
+    """A tool that may be called: the grant to call it with, and what a session needs to know of it.
+
+    ``tools`` holds the tool with its input schema, or nothing where the listing is cut short before it.
+    """
+
+    grant: UsableGrant | None = field(repr=False)
+    tools: tuple[ToolDescription, ...]
+
+
 def list_tools(server: McpServer | uuid.UUID | str, user: Person, *, refresh: bool = False) -> Catalogue:
     """Return the tools a person can run at a server; ``refresh`` asks the server even if the listing is recent.
 
@@ -46,7 +67,7 @@ def list_tools(server: McpServer | uuid.UUID | str, user: Person, *, refresh: bo
         AuthorizationRequired: the person has to connect, for the first time or again.
         ServerUnreachable, ServerRefused: the server's fault.
     """
-    return drive(plan_listing(server_for(user, server), user, refresh=refresh))
+    return drive(_checked(server, user, refresh=refresh))
 
 
 async def alist_tools(server: McpServer | uuid.UUID | str, user: Person, *, refresh: bool = False) -> Catalogue:
@@ -59,7 +80,7 @@ def _checked(server: McpServer | uuid.UUID | str, user: Person, *, refresh: bool
 
 
 @dataclass(frozen=True)
-class _Nobody:
+class Nobody:
     """No person: for operators who look at servers that ask for no person's grant."""
 
     pk: None = None
@@ -72,73 +93,114 @@ def list_tools_of_nobody(server: McpServer, *, refresh: bool = False) -> Catalog
         AuthorizationRequired: the server uses OAuth, so a person has to be named.
         ServerUnreachable, ServerRefused: the server's fault.
     """
-    if server.uses_grants and not server.grant_is_shared:
+    if listings.is_personal(server):
         raise grants.authorization_required(server, "not_connected")
-    return drive(plan_listing(server, _Nobody(), refresh=refresh))
+    return drive(plan_listing(server, Nobody(), refresh=refresh))
 
 
 def plan_listing(server: McpServer, user: Person, *, refresh: bool) -> Plan[Catalogue]:
-    """Plan a listing for a person who may use the server."""
-    if not refresh:
-        recent = yield from _plan_recent(server, user)
-        if recent is not None:
-            return recent
-    from mcp_oauth.sessions.client import list_tools as ask_for_tools
+    """Plan a listing of the tools for a person who may use the server."""
+    listed = yield from plan_entries(server, user, Kind.TOOLS, refresh=refresh)
+    return catalogue_of(server, listed)
 
-    grant_id = _grant_id(server, user)
-    listing: ToolListing = yield from on_behalf(server, user, ask_for_tools, seconds=settings.LIST_SECONDS)
-    contacts.record_negotiation(server, listing.protocol_version, listing.discover_result)
-    catalogue = Catalogue(listing.tools, listing.truncated, timezone.now())
-    _keep(server, user, grant_id, catalogue)
-    return catalogue
+
+def plan_entries(server: McpServer, user: Person, kind: str, *, refresh: bool) -> Plan[Listed]:
+    """Plan a listing of one kind for a person who may use the server: the stored one while it is fresh.
+
+    Raises what `on_behalf` raises.
+    """
+    asked_since = timezone.now() if refresh else None
+    require_in_use(server)
+    # A dead grant is said, not papered over with an old listing.
+    grant = (yield from plan_grant(server, user)) if server.uses_grants else None
+    asker = Asker.of(server, user, kind, grant)
+    known = listings.find(asker)
+    if known is not None and known.is_fresh and not refresh:
+        entries = listings.entries_of(known)
+        if entries is not None:
+            return Listed(entries, known.truncated, known.fetched_at)
+    stand_in = None if refresh else known
+    answer = yield from fetching.plan_listing(asker, user, known=known, asked_since=asked_since, stand_in=stand_in)
+    return _stored(answer)
+
+
+def find_tool(server: McpServer, user: Person, name: str) -> Plan[FoundTool]:
+    """Plan to find the tool that is about to be called, without asking the server where the last known listing has it.
+
+    Only a listing of now can say that there is no such tool.
+
+    Raises:
+        ToolNotAllowed: an administrator does not let it be run; nobody was asked anything.
+        ToolNotFound: the server offers no such tool.
+        AuthorizationRequired, ServerUnreachable, ServerRefused: as `on_behalf`.
+    """
+    require_in_use(server)
+    tool_policy.require_allowed(server, name)
+    grant = (yield from plan_grant(server, user)) if server.uses_grants else None
+    asker = Asker.of(server, user, Kind.TOOLS, grant)
+    found = tool_index.known_tool(asker, name)
+    if found is None:
+        listed = _stored((yield from fetching.plan_listing(asker, user, known=listings.find(asker))))
+        found = tool_index.look_up(listed.entries, name, truncated=listed.truncated)
+    if found is None:
+        raise ToolNotFound(
+            _("%(server)s offers no tool named “%(tool)s”.") % {"server": server.name, "tool": name[:100]}
+        )
+    return FoundTool(grant, () if found.description is None else (found.description,))
+
+
+def note_changed(server: McpServer, user: Person, grant: UsableGrant | None, changed: Iterable[str]) -> None:
+    """Have listings asked for again when they are wanted next, because the server said that they have changed.
+
+    ``changed`` names them as MCP's notifications do: ``tools``, ``prompts``, ``resources``.
+    """
+    kinds = {kind for name in changed for kind in _KINDS.get(name, ())}
+    askers = [Asker.of(server, user, kind, grant) for kind in sorted(kinds)]
+    listings.mark_stale(askers)
+    for asker in askers:
+        tool_index.forget(asker)
+
+
+_KINDS = {
+    "tools": (Kind.TOOLS,),
+    "prompts": (Kind.PROMPTS,),
+    "resources": (Kind.RESOURCES, Kind.RESOURCE_TEMPLATES),
+}
 
 
 def last_known(server: McpServer, user: Person) -> Catalogue | None:
     """Return the listing last seen by this person, of any age, without asking anybody."""
-    rows = StoredListing.objects.filter(**_key(server, user), server_generation=server.generation).order_by()
-    row = rows.only("entries", "truncated", "fetched_at").first()
+    row = listings.last_known(server, user, Kind.TOOLS)
     if row is None:
         return None
-    return Catalogue(_tools(row.entries), row.truncated, row.fetched_at)
+    return catalogue_of(server, Listed(listings.readable(row.entries), row.truncated, row.fetched_at))
 
 
-def _plan_recent(server: McpServer, user: Person) -> Plan[Catalogue | None]:
-    known = last_known(server, user)
-    if known is None or known.fetched_at < timezone.now() - timedelta(seconds=settings.CATALOGUE_SECONDS):
-        return None
-    if server.uses_grants:
-        yield from plan_grant(server, user)  # a dead grant is said, not papered over with an old listing
-    return known
+def tool_counts(known: Iterable[tuple[McpServer, StoredListing]]) -> dict[uuid.UUID, int]:
+    """Return, by the key of a listing's row, how many tools may be run; entries are read only where that needs them."""
+    rows = list(known)
+    restricted = {row.pk: server for server, row in rows if tool_policy.is_restricted(server)}
+    counts = {row.pk: row.entry_count for _server, row in rows}
+    if restricted:
+        for pk, entries in StoredListing.objects.filter(pk__in=restricted).values_list("pk", "entries"):
+            counts[pk] = sum(tool_policy.allows(restricted[pk], tool.name) for tool in _tools(entries))
+    return counts
 
 
-def _grant_id(server: McpServer, user: Person) -> uuid.UUID | None:
-    if not server.uses_grants:
-        return None
-    rows = McpServerOAuth.objects.filter(server_id=server.pk, user_id=server.grant_owner(user.pk))
-    return rows.values_list("pk", flat=True).first()
+def catalogue_of(server: McpServer, listed: Listed) -> Catalogue:
+    """Return what a listing offers a person, without the tools that may not be run."""
+    tools = _tools(listed.entries)
+    allowed = tools
+    if tool_policy.is_restricted(server):
+        allowed = tuple(tool for tool in tools if tool_policy.allows(server, tool.name))
+    return Catalogue(allowed, listed.truncated, listed.fetched_at, left_out=len(tools) - len(allowed))
 
 
-def _key(server: McpServer, user: Person) -> dict[str, Any]:
-    """Whose listing: the person's own behind a grant of their own, everybody's otherwise."""
-    personal = server.uses_grants and not server.grant_is_shared
-    whose: dict[str, Any] = {"user_id": user.pk} if personal else {"user": None}
-    return {"server_id": server.pk, "kind": StoredListing.Kind.TOOLS, **whose}
-
-
-def _keep(server: McpServer, user: Person, grant_id: uuid.UUID | None, catalogue: Catalogue) -> None:
-    if grant_id is not None and not McpServerOAuth.objects.filter(pk=grant_id).exists():
-        return  # disconnected while the listing was on its way; nothing of it is kept
-    StoredListing.objects.update_or_create(
-        **_key(server, user),
-        defaults={
-            "server_generation": server.generation,
-            "grant_id": grant_id,
-            "entries": [tool.to_json() for tool in catalogue.tools],
-            "entry_count": len(catalogue.tools),
-            "truncated": catalogue.truncated,
-            "fetched_at": catalogue.fetched_at,
-        },
-    )
+def _stored(answer: Listed | Arrived) -> Listed:
+    if isinstance(answer, Listed):
+        return answer
+    fetching.store([answer])
+    return answer.listed
 
 
 def _tools(stored: Any) -> tuple[ToolDescription, ...]:

@@ -44,7 +44,7 @@ from mcp_oauth.oauth.authorization_server import AuthorizationServerMetadata
 from mcp_oauth.oauth.dpop import binds_to_key, new_dpop_key
 from mcp_oauth.oauth.registration import ClientCredentials
 from mcp_oauth.oauth.token import TokenSet, code_request, parse_token_response
-from mcp_oauth.services import grants, step_up
+from mcp_oauth.services import grants, listings, step_up
 from mcp_oauth.services.discovery import discover
 from mcp_oauth.services.events import record
 from mcp_oauth.services.flows import bound_open_flows, browser_hash, consume, find_flow, require_same_person
@@ -54,7 +54,7 @@ from mcp_oauth.services.removal import require_in_use
 from mcp_oauth.services.renewal import store_tokens
 from mcp_oauth.services.revocation import end_grant
 from mcp_oauth.services.servers import opt_outs_of, options_of, record_probe
-from mcp_oauth.services.wire import fetch_tokens
+from mcp_oauth.services.wire import end_sessions, fetch_tokens
 from mcp_oauth.services.workspaces import Person, server_for
 
 logger = logging.getLogger(__name__)
@@ -407,7 +407,9 @@ def _store(
                 store_tokens(grant, tokens)
                 step_up.count_request(grant, flow.step_up_scope)
                 grant.save()
-                StoredListing.objects.filter(server_id=server.pk, user_id=owner).delete()
+                listings.forget(StoredListing.objects.filter(server_id=server.pk, user_id=owner))
+                # The row is the same, and whoever connected may now be somebody else at the server.
+                end_sessions(grant_id=grant.pk)
                 record(
                     Event.Kind.CONNECTED,
                     server,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from collections.abc import Iterable
+from datetime import datetime, timedelta
 from typing import Any
 
 from django.db.models import Q
@@ -11,27 +12,42 @@ from django.utils import timezone
 from mcp_oauth.exceptions import McpOAuthError
 from mcp_oauth.models import McpServer
 
+_CONTACT = ("reachable", "contacted_at", "contact_error_code", "contact_error")
+
 
 def record_contact(server: McpServer, error: McpOAuthError | None) -> None:
     """Note that the server answered, or why it did not; an unchanged good state is written once a minute at most."""
+    record_contacts([(server, error)])
+
+
+def record_contacts(contacts: Iterable[tuple[McpServer, McpOAuthError | None]]) -> None:
+    """Note the same of several servers, in at most one statement for those that answered and one for the others."""
     now = timezone.now()
-    rows = McpServer.objects.filter(pk=server.pk)
-    if error is None:
-        stale = now - timedelta(seconds=60)
-        if server.reachable and server.contacted_at is not None and server.contacted_at >= stale:
-            return
-        rows.filter(
-            Q(reachable__isnull=True) | Q(reachable=False) | Q(contacted_at__isnull=True) | Q(contacted_at__lt=stale)
-        ).update(reachable=True, contacted_at=now, contact_error_code="", contact_error="")
+    stale = now - timedelta(seconds=60)
+    answered: list[McpServer] = []
+    silent: list[McpServer] = []
+    for server, error in contacts:
+        if error is not None:
+            server.reachable, server.contacted_at = False, now
+            server.contact_error_code, server.contact_error = error.code, error.user_message[:600]
+            silent.append(server)
+        elif not server.reachable or server.contacted_at is None or server.contacted_at < stale:
+            answered.append(server)
+    if answered:
+        _mark_reachable(answered, now, stale)
+    if len(silent) == 1:
+        McpServer.objects.filter(pk=silent[0].pk).update(**{name: getattr(silent[0], name) for name in _CONTACT})
+    elif silent:
+        McpServer.objects.bulk_update(silent, _CONTACT)
+
+
+def _mark_reachable(servers: list[McpServer], now: datetime, stale: datetime) -> None:
+    # Another process may have noted it a moment ago.
+    McpServer.objects.filter(pk__in=[server.pk for server in servers]).filter(
+        Q(reachable__isnull=True) | Q(reachable=False) | Q(contacted_at__isnull=True) | Q(contacted_at__lt=stale)
+    ).update(reachable=True, contacted_at=now, contact_error_code="", contact_error="")
+    for server in servers:
         server.reachable, server.contacted_at = True, now
-    else:
-        rows.update(
-            reachable=False,
-            contacted_at=now,
-            contact_error_code=error.code,
-            contact_error=error.user_message[:600],
-        )
-        server.reachable, server.contacted_at = False, now
 
 
 def record_headers_verdict(server: McpServer, *, refused: bool) -> None:

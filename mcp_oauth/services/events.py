@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Mapping
 from datetime import timedelta
 from typing import Any
 
@@ -58,6 +58,35 @@ def record(
     return event
 
 
+def record_all(
+    kind: Event.Kind, happened: Iterable[tuple[McpServer, Any, Mapping[str, Any]]], *, outcome: str = ""
+) -> None:
+    """Add one event of a kind for each server, key of the person concerned (or ``None``) and details, as `record` does.
+
+    The number of statements does not depend on how many there are.
+    """
+    found = list(happened)
+    if not found:
+        return
+    names = _names_of({user_id for _server, user_id, _details in found} - {None})
+    events = [
+        Event(
+            kind=kind,
+            outcome=outcome[:60],
+            details={name: _bounded(value) for name, value in details.items()},
+            workspace_id=server.workspace_id,
+            server_id=server.pk,
+            server_name=server.name[:200],
+            user_id=user_id,
+            user_name=names.get(user_id, ""),
+        )
+        for server, user_id, details in found
+    ]
+    Event.objects.bulk_create(events)
+    for event in events:
+        logger.info("%s server=%s grant=%s outcome=%s", kind.value, event.server_id, None, event.outcome)
+
+
 def forget_old_events() -> int:
     """Remove events older than ``EVENT_DAYS``, a bounded number at once; return how many went."""
     moment = timezone.now() - timedelta(days=settings.EVENT_DAYS)
@@ -65,11 +94,15 @@ def forget_old_events() -> int:
 
 
 def _name_of(user_id: Any) -> str:
-    if user_id is None:
-        return ""
+    return "" if user_id is None else _names_of({user_id}).get(user_id, "")
+
+
+def _names_of(user_ids: Collection[Any]) -> dict[Any, str]:
+    if not user_ids:
+        return {}
     model = get_user_model()
-    name = model._default_manager.filter(pk=user_id).values_list(model.USERNAME_FIELD, flat=True).first()
-    return str(name or "")[:150]
+    rows = model._default_manager.filter(pk__in=user_ids).values_list("pk", model.USERNAME_FIELD)
+    return {pk: str(name or "")[:150] for pk, name in rows}
 
 
 def _bounded(value: Any) -> Any:

@@ -6,10 +6,11 @@ import logging
 import math
 import time
 import uuid
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 
-from django.db.models import F, QuerySet
+from django.db.models import F, Q, QuerySet
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.translation import gettext as _
@@ -39,7 +40,9 @@ _READY = (
     "user_id",
     "version",
     "state",
+    "reason",
     "server_generation",
+    "connected_at",
     "scope",
     "access_token",
     "token_type",
@@ -51,9 +54,14 @@ _READY = (
 
 @dataclass(frozen=True)
 class UsableGrant:
-    """An access token that is good now, and the version of the row it came from."""
+    """An access token that is good now, and the version of the row it came from.
+
+    A row outlives its authorization: a person who connects anew may be another account at the server. What was learned
+    with a grant therefore belongs to ``grant_id`` and ``connected_at`` together.
+    """
 
     grant_id: uuid.UUID
+    connected_at: datetime
     version: int
     scope: str
     access_token: str = field(repr=False)
@@ -75,7 +83,34 @@ def ready_grant(server: McpServer, user: Person) -> UsableGrant | None:
     # On the way of every call: what a renewal would need as well is left in the database.
     owner = server.grant_owner(user.pk)
     grant = _SHARED.first(server=server.pk) if owner is None else _OWN.first(server=server.pk, user=owner)
-    if grant is None or not grant.is_active or grant.server_generation != server.generation:
+    return None if grant is None else _ready(grant, server)
+
+
+def ready_grants(servers: Iterable[McpServer], user: Person) -> dict[uuid.UUID, UsableGrant | AuthorizationRequired]:
+    """Return, by server, a token that is good now, or why a person is needed; one query for all of them.
+
+    Servers are left out that use no grants, and those where anything has to be done first (`usable_grant` does it).
+    """
+    wanted = {server.pk: server for server in servers if server.uses_grants}
+    if not wanted:
+        return {}
+    rows = McpServerOAuth.objects.filter(Q(user_id=user.pk) | Q(user__isnull=True), server_id__in=wanted).order_by()
+    found = {
+        row.server_id: row for row in rows.only(*_READY) if row.user_id == wanted[row.server_id].grant_owner(user.pk)
+    }
+    known: dict[uuid.UUID, UsableGrant | AuthorizationRequired] = {}
+    for pk, server in wanted.items():
+        grant = found.get(pk)
+        usable = None if grant is None else _ready(grant, server)
+        if usable is not None:
+            known[pk] = usable
+        elif not server.is_unattended and (reason := _reason_for_person(grant, server)):
+            known[pk] = authorization_required(server, reason)
+    return known
+
+
+def _ready(grant: McpServerOAuth, server: McpServer) -> UsableGrant | None:
+    if not grant.is_active or grant.server_generation != server.generation:
         return None
     if _has_ended(grant) or is_due(grant):
         return None
@@ -91,6 +126,15 @@ def _of_server() -> QuerySet[McpServerOAuth]:
 
 _OWN = PreparedQuery(McpServerOAuth, lambda: _of_server().filter(user_id=Given(McpServerOAuth, "user")))
 _SHARED = PreparedQuery(McpServerOAuth, lambda: _of_server().filter(user__isnull=True))
+
+
+def _reason_for_person(grant: McpServerOAuth | None, server: McpServer) -> str:
+    """Return why only the person can help, as far as the row alone says it."""
+    if grant is None:
+        return "not_connected"
+    if not grant.is_active:
+        return grant.reason or "revoked"
+    return "server_changed" if grant.server_generation != server.generation else ""
 
 
 def usable_grant(server: McpServer, user: Person, *, rejected_version: int | None = None) -> UsableGrant:
@@ -124,10 +168,8 @@ def usable_grant(server: McpServer, user: Person, *, rejected_version: int | Non
             if grant.reason == "sign_in_again":
                 raise authorization_required(server, grant.reason)
             raise identity_refused(server)
-        if not grant.is_active:
-            raise authorization_required(server, grant.reason or "revoked")
-        if grant.server_generation != server.generation:
-            raise authorization_required(server, "server_changed")
+        if reason := _reason_for_person(grant, server):
+            raise authorization_required(server, reason)
         try:
             usable, renewable = _opened(grant), server.is_unattended or grant.refresh_token is not None
         except SecretUnreadable:
@@ -296,7 +338,7 @@ def _opened(grant: McpServerOAuth) -> UsableGrant | None:
         return None
     # A server that was sent proofs may still have issued a bearer token; the key then only serves refreshes.
     key = grant.dpop_key if grant.token_type == McpServerOAuth.TokenType.DPOP else None
-    return UsableGrant(grant.pk, grant.version, grant.scope, token, key)
+    return UsableGrant(grant.pk, grant.connected_at, grant.version, grant.scope, token, key)
 
 
 def _has_ended(grant: McpServerOAuth) -> bool:

@@ -14,6 +14,7 @@ from mcp_oauth.exceptions import ConfigurationError, NotFound
 from mcp_oauth.models import Event, McpServer
 from mcp_oauth.services.events import record
 from mcp_oauth.services.servers import delete_server
+from mcp_oauth.services.wire import end_sessions
 from mcp_oauth.services.workspaces import Person
 
 logger = logging.getLogger(__name__)
@@ -30,6 +31,7 @@ def schedule_removal(server: McpServer, *, actor: Person | None = None) -> datet
     at = timezone.now() + timedelta(seconds=settings.REMOVAL_GRACE_SECONDS)
     with transaction.atomic():
         if McpServer.objects.filter(pk=server.pk, removal_at__isnull=True).update(removal_at=at):
+            end_sessions(server_id=server.pk)
             record(Event.Kind.SERVER_CHANGED, server, actor=actor, outcome="removal_scheduled", address=server.url)
     server.refresh_from_db(fields=["removal_at"])
     return server.removal_at or at

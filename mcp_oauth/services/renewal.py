@@ -32,7 +32,7 @@ from mcp_oauth.services.enterprise import SignInNeeded
 from mcp_oauth.services.events import record
 from mcp_oauth.services.registrations import credentials_of, forget
 from mcp_oauth.services.unattended import request_unattended
-from mcp_oauth.services.wire import fetch_tokens
+from mcp_oauth.services.wire import end_sessions, fetch_tokens
 
 logger = logging.getLogger(__name__)
 
@@ -230,4 +230,5 @@ def needs_person(grant: McpServerOAuth, reason: str, **facts: Any) -> None:
             **facts,
         )
         if ended:
+            end_sessions(grant_id=grant.pk)
             record(Event.Kind.REAUTHORIZATION_NEEDED, grant.server, grant=grant, outcome=reason, issuer=grant.issuer)

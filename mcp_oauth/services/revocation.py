@@ -19,9 +19,10 @@ from mcp_oauth.models import AuthorizationFlow, Event, McpServerOAuth, Membershi
 from mcp_oauth.oauth.registration import ClientCredentials
 from mcp_oauth.oauth.revocation import is_revoked, revocation_request
 from mcp_oauth.oauth.token import client_was_refused
+from mcp_oauth.services import listings
 from mcp_oauth.services.events import record
 from mcp_oauth.services.registrations import credentials_of
-from mcp_oauth.services.wire import fetch
+from mcp_oauth.services.wire import end_sessions, fetch
 from mcp_oauth.services.workspaces import Person
 
 logger = logging.getLogger(__name__)
@@ -126,7 +127,8 @@ def end_grant(grant: McpServerOAuth, *, actor: Person | None = None) -> bool | N
         # Flows first: a callback that is storing its grant right now holds its flow, and the grant goes after it.
         AuthorizationFlow.objects.filter(**whose).delete()
         McpServerOAuth.objects.filter(**whose).delete()
-        StoredListing.objects.filter(**whose).delete()
+        listings.forget(StoredListing.objects.filter(**whose))
+        end_sessions(grant_id=grant.pk)
         record(Event.Kind.DISCONNECTED, grant.server, grant=grant, actor=actor, outcome="by_request")
     return revoked
 
@@ -147,12 +149,15 @@ def revoke_when_deleted(sender: type[McpServerOAuth], instance: McpServerOAuth, 
     Connected to ``pre_delete``: no way of deleting leaves a living token behind at the provider. The requests are
     made after the commit, because nothing network-bound holds a transaction.
     """
+    end_sessions(grant_id=instance.pk)
     if _revoked_already.get():
         return
     grant = McpServerOAuth.objects.select_related("server", "registration").filter(pk=instance.pk).first()
     if grant is None:
         return
     record(Event.Kind.DISCONNECTED, grant.server, grant=grant, outcome="removed")
+    whose: dict[str, Any] = {"server_id": grant.server_id, "user_id": grant.user_id}
+    listings.forget(StoredListing.objects.filter(**whose))
     if holds_tokens(grant):
         transaction.on_commit(lambda: revoke_upstream(grant) and None)
 
@@ -163,3 +168,5 @@ def end_grants_of_member(sender: type[Membership], instance: Membership, **kwarg
     Open flows stay: their answer is refused because the person is no member, with a sentence that says so.
     """
     McpServerOAuth.objects.filter(server__workspace_id=instance.workspace_id, user_id=instance.user_id).delete()
+    # Those with servers that take no grant as well.
+    end_sessions(workspace_id=instance.workspace_id, user_id=instance.user_id)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -27,12 +27,15 @@ from mcp_oauth.fields import sealed_value
 from mcp_oauth.models import Event, McpServer, McpServerOAuth, StoredListing, Workspace
 from mcp_oauth.oauth.options import OAuthOptions
 from mcp_oauth.oauth.urls import check_endpoint, check_server_address, same_origin
+from mcp_oauth.services import listings
 from mcp_oauth.services.discovery import discover, grant_type_of
 from mcp_oauth.services.enterprise import check_address
 from mcp_oauth.services.events import record
 from mcp_oauth.services.headers import check_headers
 from mcp_oauth.services.probes import ProbeReport, probe
 from mcp_oauth.services.revocation import Ended, holds_tokens, revoke_upstream, revoked_already
+from mcp_oauth.services.tool_policy import check_patterns
+from mcp_oauth.services.wire import end_sessions
 from mcp_oauth.services.workload import check_name
 from mcp_oauth.services.workspaces import Person
 
@@ -59,7 +62,8 @@ class ServerSettings:
     """What an administrator says about a server.
 
     ``auth_mode`` is ``None`` for "find out". ``headers``, ``client_secret``, ``initial_access_token`` and
-    ``idp_client_secret``: ``None`` keeps what is stored, an empty value clears it.
+    ``idp_client_secret``: ``None`` keeps what is stored, an empty value clears it; so do ``allowed_tools`` and
+    ``denied_tools``, which hold patterns of tool names.
     """
 
     name: str
@@ -75,6 +79,8 @@ class ServerSettings:
     sharing: str = McpServer.Sharing.MEMBER
     idp_client_secret: str | None = field(default=None, repr=False)
     initial_access_token: str | None = field(default=None, repr=False)
+    allowed_tools: Sequence[str] | None = None
+    denied_tools: Sequence[str] | None = None
 
     def secrets_given(self) -> list[str]:
         """Return the names of the secrets that are entered or cleared, without their values."""
@@ -130,7 +136,7 @@ def add_server(workspace: Workspace, wanted: ServerSettings, *, actor: Person | 
     try:
         with transaction.atomic():
             server.save(force_insert=True)
-            _record_change(server, "added", actor, fields=wanted.secrets_given())
+            _record_change(server, "added", actor, fields=wanted.secrets_given(), **_policy(server))
     except IntegrityError as error:
         raise InvalidRequest(
             _("This workspace already has a server with the short name “%(slug)s”.") % {"slug": server.slug},
@@ -169,6 +175,7 @@ def update_server(server: McpServer, wanted: ServerSettings, *, actor: Person | 
     if report is not None:
         _take_probe(server, report, keep_auth_mode=wanted.auth_mode is not None)
     changed = [name for name, value in _plain_facts(server).items() if value != plain[name]] + wanted.secrets_given()
+    policy = _policy(server) if {"allowed_tools", "denied_tools"} & set(changed) else {}
     ended = Ended()
     if _identity(server) != before or secret_given:
         # With the client that is stored until now, hence before the row changes.
@@ -178,15 +185,17 @@ def update_server(server: McpServer, wanted: ServerSettings, *, actor: Person | 
             server.generation += 1
             server.save(force_update=True)
             _forget_people(server)
-            _record_change(server, "changed", actor, fields=changed, grants_ended=True)
+            _record_change(server, "changed", actor, fields=changed, grants_ended=True, **policy)
     else:
         with transaction.atomic():
             _take_row(server)
             server.save(force_update=True)
+            if headers_given or not server.enabled:
+                end_sessions(server_id=server.pk)
             if headers_given:
-                StoredListing.objects.filter(server=server).delete()
+                listings.forget(StoredListing.objects.filter(server=server))
             if changed:
-                _record_change(server, "changed", actor, fields=changed)
+                _record_change(server, "changed", actor, fields=changed, **policy)
     return ended
 
 
@@ -200,6 +209,7 @@ def delete_server(server: McpServer, *, actor: Person | None = None) -> Ended:
     with transaction.atomic(), revoked_already():
         _take_row(server)
         _record_change(server, "removed", actor)
+        end_sessions(server_id=server.pk)
         server.delete()
     return ended
 
@@ -227,8 +237,24 @@ def _record_change(server: McpServer, what: str, actor: Person | None, **details
 
 def _plain_facts(server: McpServer) -> dict[str, Any]:
     """Return what an administrator may change, secrets left out."""
-    names = ("name", "url", "enabled", "auth_mode", "sharing", "client_id", "client_issuer", "oauth_options")
+    names = (
+        "name",
+        "url",
+        "enabled",
+        "auth_mode",
+        "sharing",
+        "client_id",
+        "client_issuer",
+        "oauth_options",
+        "allowed_tools",
+        "denied_tools",
+    )
     return {name: getattr(server, name) for name in names}
+
+
+def _policy(server: McpServer) -> dict[str, Any]:
+    """Return which tools may be run, for the record."""
+    return {"allowed_tools": server.allowed_tools, "denied_tools": server.denied_tools}
 
 
 def probe_again(server: McpServer, *, keep_auth_mode: bool = False) -> ProbeReport:
@@ -308,6 +334,8 @@ def _check(wanted: ServerSettings, *, token_stored: bool = False) -> None:
         _check_vouched_for(wanted)
     if wanted.slug.strip() and (slugify(wanted.slug.strip()) != wanted.slug.strip() or len(wanted.slug.strip()) > 80):
         raise InvalidRequest(_("A short name has lower-case letters, digits and hyphens only."))
+    for patterns in (wanted.allowed_tools, wanted.denied_tools):
+        check_patterns(patterns or ())
     if wanted.headers is not None:
         check_headers(wanted.headers)
     if wanted.client_issuer:
@@ -390,6 +418,10 @@ def _apply(server: McpServer, wanted: ServerSettings, url: str) -> None:
     if _identity_provider(options) != _identity_provider(before):
         server.idp_client_secret = None  # it belongs to one client at one provider, too
     server.oauth_options = options
+    if wanted.allowed_tools is not None:
+        server.allowed_tools = check_patterns(wanted.allowed_tools)
+    if wanted.denied_tools is not None:
+        server.denied_tools = check_patterns(wanted.denied_tools)
     if wanted.headers is not None:
         server.headers = dict(wanted.headers) or None
         server.headers_refused_at = None
@@ -477,8 +509,9 @@ def _forget_people(server: McpServer) -> None:
         lease_id=None,
         lease_expires_at=None,
     )
+    end_sessions(server_id=server.pk)
     # Open flows stay: their answer is refused by the generation, with a sentence that says why.
-    StoredListing.objects.filter(server=server).delete()
+    listings.forget(StoredListing.objects.filter(server=server))
 
 
 def _free_slug(workspace: Workspace, name: str, url: str) -> str:

@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Generator
-from concurrent.futures import ThreadPoolExecutor
+import logging
+import math
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Coroutine, Generator, Sequence
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from contextvars import copy_context
 from dataclasses import dataclass
-from functools import cache
-from typing import Any, TypeVar
+from functools import cache, partial
+from typing import Any, Generic, TypeVar
 
 from asgiref.sync import sync_to_async
 from django.db import connections
+from django.utils import translation
 
+from mcp_oauth.exceptions import DeadlineExceeded, ServerUnreachable
 from mcp_oauth.sessions import loop
+
+logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -99,6 +109,227 @@ async def adrive(plan: Plan[T]) -> T:
         raise
     value: T = step.value
     return value
+
+
+# Given what came of plans, by their numbers, to store it together.
+Settle = Callable[[list[tuple[int, T | Exception]]], None]
+
+
+def drive_all(
+    plans: Sequence[Plan[T]], *, seconds: float, at_once: int, settle: Settle[T] | None = None, pause: float = 0.0
+) -> list[T | Exception]:
+    """Run many plans at the same time for a synchronous caller; return each one's result or error, in their order.
+
+    Each plan has ``seconds`` of its own from its start, and ``at_once`` of them are under way; one that is late gets
+    `DeadlineExceeded` and delays nobody. All database work is the calling thread's, that of waiting steps excepted.
+
+    ``settle`` is called with results that have come, each once: when nothing more came for ``pause`` seconds, and at
+    the end.
+    """
+    woken = threading.Event()
+    crowd = _Crowd(plans, seconds, at_once, woken.set)
+    try:
+        crowd.turn()
+        while not crowd.is_over:
+            if not woken.wait(crowd.patience(pause if settle is not None else math.inf)) and settle is not None:
+                crowd.settle(settle)
+            woken.clear()
+            crowd.turn()
+        if settle is not None:
+            crowd.settle(settle)
+    except BaseException:
+        crowd.give_up()
+        raise
+    return crowd.results
+
+
+async def adrive_all(
+    plans: Sequence[Plan[T]], *, seconds: float, at_once: int, settle: Settle[T] | None = None, pause: float = 0.0
+) -> list[T | Exception]:
+    """Do the same as `drive_all` for an asynchronous caller; the database work runs in Django's sync thread.
+
+    Everything that can go on at a moment does so in one hop into that thread.
+    """
+    woken, home = asyncio.Event(), asyncio.get_running_loop()
+
+    def wake() -> None:
+        home.call_soon_threadsafe(woken.set)
+
+    crowd = _Crowd(plans, seconds, at_once, wake)
+    turn, store, give_up = sync_to_async(crowd.turn), sync_to_async(crowd.settle), sync_to_async(crowd.give_up)
+    try:
+        await turn()
+        while not crowd.is_over:
+            try:
+                async with asyncio.timeout(crowd.patience(pause if settle is not None else math.inf)):
+                    await woken.wait()
+            except TimeoutError:
+                if settle is not None:
+                    await store(settle)
+            woken.clear()
+            await turn()
+        if settle is not None:
+            await store(settle)
+    except BaseException:
+        await give_up()
+        raise
+    return crowd.results
+
+
+@dataclass
+class _Running:
+    """A plan that waits for something, and until when it may; ``next_tick`` is when its caller looks after it."""
+
+    ends_at: float
+    step: WireStep | WaitingStep
+    future: Future[Any]
+    next_tick: float
+
+
+class _Crowd(Generic[T]):
+    """Many plans and how far each of them is. Only ``wake`` is called from other threads."""
+
+    def __init__(self, plans: Sequence[Plan[T]], seconds: float, at_once: int, wake: Callable[[], None]) -> None:
+        self._plans = list(plans)
+        self._seconds = seconds
+        self._at_once = max(1, at_once)
+        self._wake = wake
+        self._next = 0
+        self._running: dict[int, _Running] = {}
+        self._came: deque[tuple[int, Future[Any]]] = deque()
+        self._came_at = 0.0
+        self._results: dict[int, T | Exception] = {}
+        self._unsettled: list[int] = []
+        self._given_up = False
+
+    @property
+    def is_over(self) -> bool:
+        return len(self._results) == len(self._plans)
+
+    @property
+    def results(self) -> list[T | Exception]:
+        return [self._results[number] for number in range(len(self._plans))]
+
+    def patience(self, pause: float) -> float:
+        """Return for how many seconds there is nothing to do unless something comes."""
+        moments = [min(running.ends_at, running.next_tick) for running in self._running.values()]
+        if self._unsettled:
+            moments.append(self._came_at + pause)
+        return max(0.0, min(moments) - time.monotonic())
+
+    def turn(self) -> None:
+        """Go on with every plan that can, and start others in the place of those that ended."""
+        moves = deque(self._due())
+        while True:
+            if moves:
+                self._advance(*moves.popleft())
+            elif self._next < len(self._plans) and len(self._running) < self._at_once:
+                self._next += 1
+                self._advance(self._next - 1, time.monotonic() + self._seconds, None, None)
+            else:
+                return
+
+    def settle(self, settle: Settle[T]) -> None:
+        """Hand over what was not handed over yet."""
+        numbers, self._unsettled = self._unsettled, []
+        if numbers:
+            settle([(number, self._results[number]) for number in numbers])
+
+    def give_up(self) -> None:
+        """End everything that is under way."""
+        self._given_up = True
+        for running in self._running.values():
+            running.future.cancel()
+        for plan in self._plans:
+            try:
+                plan.close()
+            except Exception:  # the others are to be closed as well, and the reason to give up is what counts
+                logger.exception("a plan that was given up failed once more")
+
+    def _due(self) -> list[tuple[int, float, Any, Exception | None]]:
+        """Take out the plans that got what they waited for, are late, or whose caller wants their step to end."""
+        due: list[tuple[int, float, Any, Exception | None]] = []
+        while self._came:
+            number, future = self._came.popleft()
+            running = self._running.get(number)
+            if running is not None and running.future is future:
+                del self._running[number]
+                due.append((number, running.ends_at, *_outcome(future)))
+        now = time.monotonic()
+        for number, running in list(self._running.items()):
+            error: Exception | None = _too_late(self._seconds) if running.ends_at <= now else _ticked(running, now)
+            if error is not None:
+                running.future.cancel()
+                del self._running[number]
+                due.append((number, running.ends_at, None, error))
+        return due
+
+    def _advance(self, number: int, ends_at: float, outcome: Any, error: Exception | None) -> None:
+        plan = self._plans[number]
+        try:
+            step = _advance(plan, outcome, error)
+        except Exception as failure:  # a result like any other: the plan of one does not end the others
+            self._finish(number, failure)
+            return
+        if isinstance(step, _Finished):
+            self._finish(number, step.value)
+        elif ends_at <= time.monotonic():
+            plan.close()
+            self._finish(number, _too_late(self._seconds))
+        else:
+            self._launch(number, ends_at, step)
+
+    def _finish(self, number: int, result: T | Exception) -> None:
+        self._results[number] = result
+        self._unsettled.append(number)
+        self._came_at = time.monotonic()
+
+    def _launch(self, number: int, ends_at: float, step: WireStep | WaitingStep) -> None:
+        if isinstance(step, WaitingStep):
+            # Django keeps the language beside the context, and for one thread alone.
+            work = partial(_in_language, translation.get_language(), step.work)
+            future = _threads().submit(copy_context().run, _then_close, work)
+            next_tick = math.inf
+        else:
+            future = loop.submit(step.work, timeout=step.seconds)
+            next_tick = math.inf if step.tick is None else time.monotonic() + step.tick_seconds
+        self._running[number] = _Running(ends_at, step, future, next_tick)
+        future.add_done_callback(lambda done: self._arrive(number, done))
+
+    def _arrive(self, number: int, future: Future[Any]) -> None:
+        self._came.append((number, future))
+        if not self._given_up:
+            self._wake()
+
+
+def _outcome(future: Future[Any]) -> tuple[Any, Exception | None]:
+    try:
+        return future.result(), None
+    except CancelledError:
+        return None, ServerUnreachable("The operation was given up because this process is ending.")
+    except Exception as error:  # handed to the plan, as in drive()
+        return None, error
+
+
+def _ticked(running: _Running, now: float) -> Exception | None:
+    """Look after a step where it is time to; return what its caller wants it to end with."""
+    if running.next_tick > now or isinstance(running.step, WaitingStep) or running.step.tick is None:
+        return None
+    running.next_tick = now + running.step.tick_seconds
+    try:
+        running.step.tick()
+    except Exception as error:  # handed to the plan, as in drive()
+        return error
+    return None
+
+
+def _in_language(language: str | None, work: Callable[[], T]) -> T:
+    with translation.override(language):
+        return work()
+
+
+def _too_late(seconds: float) -> DeadlineExceeded:
+    return DeadlineExceeded(f"The operation did not finish within {seconds:g} seconds.")
 
 
 @cache

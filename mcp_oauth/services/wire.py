@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 import time
+import uuid
 from collections.abc import Callable
+from datetime import datetime
+from typing import Any
 
 from django.core.cache import cache
+from django.db import transaction
 
 from mcp_oauth import __version__
 from mcp_oauth.conf import settings
@@ -17,6 +22,7 @@ from mcp_oauth.net.policy import NetworkPolicy
 from mcp_oauth.oauth.client_authentication import BasicShape
 from mcp_oauth.oauth.dpop import dpop_nonce_error, with_dpop_proof
 from mcp_oauth.oauth.token import client_was_refused
+from mcp_oauth.services.workspaces import Person
 from mcp_oauth.sessions import loop
 from mcp_oauth.sessions.results import ToolDescription
 from mcp_oauth.sessions.target import Target
@@ -121,8 +127,11 @@ def target_for(
     access_token: str | None,
     dpop_key: str | None = None,
     tools: tuple[ToolDescription, ...] | None = None,
+    session_key: tuple[str, ...] | None = None,
 ) -> Target:
     """Describe one server and the credentials of one caller for the MCP client.
+
+    ``session_key`` is what `session_key_for` returned; without it, no session outlives the exchange.
 
     Raises:
         SecretUnreadable: the configured headers cannot be opened.
@@ -142,6 +151,7 @@ def target_for(
         client_name=settings.CLIENT_NAME,
         client_version=__version__,
         tools=tools,
+        session_key=session_key,
         max_pages=settings.MAX_TOOL_PAGES,
         max_tools=settings.MAX_TOOLS,
         max_tool_bytes=settings.MAX_TOOL_BYTES,
@@ -150,3 +160,37 @@ def target_for(
         held_call_seconds=settings.HELD_CALL_SECONDS,
         max_held_calls=settings.MAX_HELD_CALLS,
     )
+
+
+def session_key_for(
+    server: McpServer, user: Person, grant_id: uuid.UUID | None, connected_at: datetime | None = None
+) -> tuple[str, ...]:
+    """Return whose a kept session is: workspace, server, its generation, person, and grant with its authorization.
+
+    A server may keep in a session what it knows of a person, so that none serves two people, whatever opens the server.
+    """
+    grant = "" if grant_id is None else f"{grant_id} {'' if connected_at is None else connected_at.isoformat()}"
+    user_id = "" if user.pk is None else str(user.pk)
+    return (str(server.workspace_id), str(server.pk), str(server.generation), user_id, grant)
+
+
+def end_sessions(
+    *, workspace_id: Any = None, server_id: Any = None, user_id: Any = None, grant_id: uuid.UUID | None = None
+) -> None:
+    """End the sessions this process keeps with servers that belong to all that is named, once that is certain.
+
+    Other processes never use theirs again, because no key leads to them, and let go of them when they are idle.
+    """
+    wanted = ["" if part is None else str(part) for part in (workspace_id, server_id, None, user_id, grant_id)]
+
+    def matches(key: tuple[str, ...]) -> bool:
+        return all(not part or part == known.partition(" ")[0] for part, known in zip(wanted, key, strict=False))
+
+    def end() -> None:
+        # Where nothing has spoken MCP yet, there is no session, and the SDK need not be imported to know it.
+        client = sys.modules.get("mcp_oauth.sessions.client")
+        if client is not None:
+            client.end_sessions(matches)
+
+    if any(wanted):
+        transaction.on_commit(end)

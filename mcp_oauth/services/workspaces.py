@@ -99,7 +99,7 @@ def server_for(user: Person, reference: McpServer | uuid.UUID | str) -> McpServe
 def _server_of_member(user: Person, reference: McpServer | uuid.UUID | str) -> McpServer | None:
     """Return the server if the person belongs to its workspace; one query, for it is on the way of every call."""
     if isinstance(reference, McpServer):
-        return reference if _MEMBERSHIP.first(workspace=reference.workspace_id, user=user.pk) else None
+        return reference if _brought_up_to_date(reference, user) else None
     text = str(reference)
     workspace_slug, slash, server_slug = text.partition("/")
     if slash:
@@ -110,16 +110,22 @@ def _server_of_member(user: Person, reference: McpServer | uuid.UUID | str) -> M
         return None
 
 
+def _brought_up_to_date(server: McpServer, user: Person) -> bool:
+    """Read again what an administrator forbids, for a server that a program has held for long; tell members apart."""
+    current = _RULES.first(id=server.pk, user=user.pk)
+    if current is None:
+        return False
+    for name in _RULED:
+        setattr(server, name, getattr(current, name))
+    return True
+
+
 def _for_member() -> QuerySet[McpServer]:
     return McpServer.objects.filter(workspace__memberships__user_id=Given(Membership, "user")).order_by()
 
 
-_MEMBERSHIP = PreparedQuery(
-    Membership,
-    lambda: Membership.objects.filter(
-        workspace_id=Given(Membership, "workspace"), user_id=Given(Membership, "user")
-    ).order_by(),
-)
+_RULED = ("enabled", "removal_at", "allowed_tools", "denied_tools")
+_RULES = PreparedQuery(McpServer, lambda: _for_member().filter(pk=Given(McpServer, "id")).only(*_RULED))
 _SERVER_BY_KEY = PreparedQuery(McpServer, lambda: _for_member().filter(pk=Given(McpServer, "id")))
 _SERVER_BY_NAME = PreparedQuery(
     McpServer,

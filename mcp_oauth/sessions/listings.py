@@ -14,7 +14,7 @@ from mcp_oauth.exceptions import ResponseTooLarge
 from mcp_oauth.net.transport import NetworkFault
 from mcp_oauth.oauth.server_words import printable
 from mcp_oauth.sessions.negotiation import Session, require_complete
-from mcp_oauth.sessions.results import EntryListing, ToolDescription, ToolListing, storable
+from mcp_oauth.sessions.results import EntryListing, ToolDescription, ToolListing, is_storable, storable
 from mcp_oauth.sessions.rpc import RpcError
 from mcp_oauth.sessions.validation import InvalidResult, validated
 
@@ -151,18 +151,20 @@ class Walk:
     def _add(self, entries: list[Any]) -> None:
         modern = self._session.facts.is_modern
         for entry in entries:
-            key = self._key_of(entry, modern=modern)
-            if key is None:
+            usable = self._key_and_text(entry, modern=modern)
+            if usable is None:
                 name = entry.get("name") if isinstance(entry, dict) else None
                 self._set_aside.append(printable(name, _SHOWN_NAME) or "(without a name)")
-            elif key not in self._entries:
+                continue
+            key, text = usable
+            if key not in self._entries:
                 if len(self._entries) >= self._target.max_tools:
                     self._truncated = True
                     return
-                self._entries[key] = storable(entry)
+                self._entries[key] = entry if is_storable(text) else storable(entry)
 
-    def _key_of(self, entry: Any, *, modern: bool) -> str | None:
-        """Return what an entry is known by, ``None`` where it cannot be used."""
+    def _key_and_text(self, entry: Any, *, modern: bool) -> tuple[str, str] | None:
+        """Return what an entry is known by, and the entry as JSON; ``None`` where it cannot be used."""
         key = entry.get(self._key) if isinstance(entry, dict) else None
         if not isinstance(key, str) or not 0 < len(key) <= self._longest_key or not key.isprintable():
             return None
@@ -176,7 +178,7 @@ class Walk:
             return None
         if self._model is Tool and modern and '"x-mcp-header"' in text and not _headers_are_valid(entry["inputSchema"]):
             return None
-        return key
+        return key, text
 
 
 def _headers_are_valid(schema: Any) -> bool:

@@ -245,6 +245,16 @@ def storable(value: Any) -> Any:
     return value
 
 
+def is_storable(text: str) -> bool:
+    """Whether `storable` changes nothing of a value that ``json.dumps(value, ensure_ascii=False)`` wrote as this text.
+
+    Quicker than looking at everything in the value; a text that only speaks of such characters is not told apart.
+    """
+    if _UNSTORABLE.search(text) is not None:
+        return False
+    return not any(sign in text for sign in ("\\u0000", "NaN", "Infinity"))
+
+
 def _text(value: object) -> str:
     return value if isinstance(value, str) else ""
 

@@ -15,8 +15,10 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from mcp_oauth.models import UNATTENDED_MODES, AuthorizationFlow, McpServer, McpServerOAuth, StoredListing, ToolCall
+from mcp_oauth.services.catalog import tool_counts
 from mcp_oauth.services.flows import open_flows
 from mcp_oauth.services.grants import authorization_required
+from mcp_oauth.services.listings import is_personal
 from mcp_oauth.services.workspaces import Person, Place
 from mcp_oauth.views.marks import hue_of, initials_of
 from mcp_oauth.views.scopes import scopes_in_words, scopes_with_names, shortened
@@ -258,13 +260,16 @@ def _cards(place: Place, user: Person, servers: Iterable[McpServer]) -> list[Ser
         ).defer("entries")
     }
     waiting, addresses = _waiting_calls(user, keys), _addresses(place)
+    seen = {server.pk: row for server in listed if (row := _seen(server, catalogues, server.pk in grants)) is not None}
+    counts = tool_counts((server, seen[server.pk]) for server in listed if server.pk in seen)
     return [
         _card(
             place,
             server,
             grants.get(server.pk),
             flows.get(server.pk),
-            catalogues.get((server.pk, server.uses_grants and not server.grant_is_shared)),
+            seen.get(server.pk),
+            counts,
             waiting.get(server.pk, 0),
             addresses,
         )
@@ -286,6 +291,17 @@ def _waiting_calls(user: Person, servers: list[uuid.UUID]) -> dict[uuid.UUID, in
     return counted
 
 
+def _seen(
+    server: McpServer, catalogues: Mapping[tuple[uuid.UUID, bool], StoredListing], has_grant: bool
+) -> StoredListing | None:
+    """Return the listing the person saw last: their own, or one that is everybody's who can open the server."""
+    personal = is_personal(server)
+    row = catalogues.get((server.pk, True)) if personal else None
+    if row is None and (has_grant or not personal):
+        row = catalogues.get((server.pk, False))
+    return row if row is not None and row.server_generation == server.generation else None
+
+
 @dataclass(frozen=True)
 class _Standing:
     """What authorization means for one server and person right now."""
@@ -302,13 +318,12 @@ def _card(
     grant: McpServerOAuth | None,
     flow: AuthorizationFlow | None,
     catalogue: StoredListing | None,
+    counts: Mapping[uuid.UUID, int],
     waiting_calls: int,
     addresses: Mapping[str, str],
 ) -> ServerCard:
     standing = _standing(place, server, grant, flow)
     waiting = standing.action == "open_again"
-    if catalogue is not None and catalogue.server_generation != server.generation:
-        catalogue = None
     unreachable = server.reachable is False
     active = grant if grant is not None and grant.is_active else None
     scopes = tuple(active.scope.split()) if active is not None else ()
@@ -342,8 +357,8 @@ def _card(
         flow_id=str(flow.pk) if flow is not None and waiting else "",
         waiting_calls=waiting_calls,
         waiting_words=_waiting_words(waiting_calls),
-        tool_count=catalogue.entry_count if catalogue is not None else None,
-        tool_words=_tool_words(catalogue.entry_count) if catalogue is not None else "",
+        tool_count=counts[catalogue.pk] if catalogue is not None else None,
+        tool_words=_tool_words(counts[catalogue.pk]) if catalogue is not None else "",
         tools_as_of=catalogue.fetched_at if catalogue is not None else None,
         tools_stale=catalogue is not None and (unreachable or not standing.can_run),
         connected_at=grant.connected_at if grant is not None else None,

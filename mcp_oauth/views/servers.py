@@ -67,6 +67,7 @@ def server(request: SignedInRequest, slug: str, server_id: uuid.UUID) -> HttpRes
         "card": card_for(place, request.user, shown),
         "tools": [tool_view(tool, run_url) for tool in listing or () if _matches(tool, query)],
         "truncated": listing is not None and listing.truncated,
+        "left_out": listing.left_out if listing is not None else 0,
         "listing_error": ErrorView.of(error) if error else None,
         "reauth": isinstance(error, _MENDED_BY_THE_PERSON),
         "query": query,

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 import statistics
 import time
 from collections.abc import Callable, Iterator
 
 from django.contrib.auth.models import User
 
-from mcp_oauth import alist_tools, list_tools
-from mcp_oauth.models import McpServer
+from mcp_oauth import list_tools, list_workspace_tools
+from mcp_oauth.models import Workspace
 from tests.bench.data import grants_for, servers_at, team
 from tests.bench.effort import Effort
 from tests.bench.facts import SLOW_SECONDS, SLOW_TOOLS
@@ -44,22 +43,18 @@ def listings(urls: list[str], times: int) -> dict[str, float]:
     workspace, [user] = team("fan-out", 1)
     servers = servers_at(workspace, urls)
     grants_for([(server, user) for server in servers])
-    _list_all(servers, user)  # every server is known then
+    _list_all(workspace, user)  # every server is known then
     servers = servers_at(workspace, urls)
     one: list[float] = []
     everything: list[float] = []
     for _ in range(times):
         one.append(_seconds(lambda: _expect(1, len(list_tools(servers[0], user, refresh=True)))))
-        everything.append(_seconds(lambda: _expect(len(servers), _list_all(servers, user))))
+        everything.append(_seconds(lambda: _expect(len(servers), _list_all(workspace, user))))
     return {"one": statistics.median(one), "all": statistics.median(everything)}
 
 
-def _list_all(servers: list[McpServer], user: User) -> int:
-    async def together() -> int:
-        listed = await asyncio.gather(*(alist_tools(server, user, refresh=True) for server in servers))
-        return sum(map(len, listed))
-
-    return asyncio.run(together())
+def _list_all(workspace: Workspace, user: User) -> int:
+    return sum(len(listed.catalogue or ()) for listed in list_workspace_tools(workspace, user, refresh=True))
 
 
 def _expect(servers: int, tools: int) -> None:

@@ -21,6 +21,7 @@ from tests.servers.mcp import (
     protected_mcp_server,
 )
 from tests.servers.odd import OddKind, OddServer, document_server, odd_server
+from tests.servers.offering import Offering
 from tests.servers.person import PageRefused, Person
 from tests.servers.serving import serve
 
@@ -32,6 +33,7 @@ __all__ = [
     "HeaderServer",
     "OddKind",
     "OddServer",
+    "Offering",
     "OpenServer",
     "PageRefused",
     "Person",

@@ -214,12 +214,14 @@ def protected_mcp_server(
 
 
 @contextmanager
-def open_mcp_server(era: Era = "modern", *, tools: Tools | None = None) -> Iterator[OpenServer]:
-    """Serve an MCP server that lets anybody in."""
+def open_mcp_server(
+    era: Era = "modern", *, tools: Tools | None = None, app: ASGIApp | None = None
+) -> Iterator[OpenServer]:
+    """Serve an MCP server that lets anybody in; ``app`` is served in place of the SDK's server."""
     server = build_mcp(tools)
     requests: list[RecordedRequest] = []
-    app: ASGIApp = Recorder(mcp_app(server, era), requests)
-    with serve(app) as base_url:
+    recorded: ASGIApp = Recorder(app or mcp_app(server, era), requests)
+    with serve(recorded) as base_url:
         yield OpenServer(url=f"{base_url}{MCP_PATH}", mcp=server, requests=requests)
 
 

@@ -75,6 +75,20 @@ class Command(TypedCommand):
         parser.add_argument(
             "--option", action="append", default=[], metavar="KEY=VALUE", help="an OAuth option (repeatable)"
         )
+        parser.add_argument(
+            "--allow-tool",
+            action="append",
+            default=[],
+            metavar="PATTERN",
+            help="a tool that may be run, such as 'get_*' (repeatable); if any is given, only those may be",
+        )
+        parser.add_argument(
+            "--deny-tool",
+            action="append",
+            default=[],
+            metavar="PATTERN",
+            help="a tool that may not be run, whatever is allowed (repeatable)",
+        )
 
     def run(self, **options: Any) -> dict[str, Any]:
         """Add the server."""
@@ -107,6 +121,8 @@ class Command(TypedCommand):
                 client_issuer=options["issuer"],
                 sharing=options["sharing"],
                 options=dict(parse_option(text) for text in options["option"]),
+                allowed_tools=options["allow_tool"],
+                denied_tools=options["deny_tool"],
             ),
         )
         return {
@@ -117,6 +133,8 @@ class Command(TypedCommand):
                 "url": server.url,
                 "auth_mode": server.auth_mode,
                 "auth_mode_source": server.auth_mode_source,
+                "allowed_tools": server.allowed_tools,
+                "denied_tools": server.denied_tools,
                 "protocol_version": server.protocol_version,
                 "reachable": server.reachable,
                 "verdict": server.probe_verdict,

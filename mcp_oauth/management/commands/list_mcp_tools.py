@@ -6,11 +6,11 @@ from typing import Any
 
 from django.core.management.base import CommandParser
 
-from mcp_oauth.exceptions import McpOAuthError
 from mcp_oauth.management.base import TypedCommand, person_named
 from mcp_oauth.models import McpServer
-from mcp_oauth.services.catalog import list_tools, list_tools_of_nobody
-from mcp_oauth.services.workspaces import Person, find_server
+from mcp_oauth.services.catalog import Catalogue, Nobody, list_tools, list_tools_of_nobody
+from mcp_oauth.services.workspace_tools import list_together
+from mcp_oauth.services.workspaces import find_server
 
 
 class Command(TypedCommand):
@@ -31,18 +31,28 @@ class Command(TypedCommand):
     def run(self, **options: Any) -> dict[str, Any]:
         """List one server, or all of them with the errors beside."""
         user = person_named(options["user"]) if options["user"] else None
+        refresh = options["refresh"]
         if options["server"]:
-            return _listing(find_server(options["server"]), user, refresh=options["refresh"])
+            server = find_server(options["server"])
+            listing = (
+                list_tools(server, user, refresh=refresh)
+                if user is not None
+                else list_tools_of_nobody(server, refresh=refresh)
+            )
+            return _listing(server, listing)
         servers = McpServer.objects.select_related("workspace").filter(enabled=True, removal_at__isnull=True)
         if user is not None:
             servers = servers.filter(workspace__memberships__user_id=user.pk)
-        listings = []
-        for server in servers.order_by("workspace__slug", "name", "pk"):
-            try:
-                listings.append(_listing(server, user, refresh=options["refresh"]))
-            except McpOAuthError as error:
-                listings.append({"server": server.natural_name(), "error": error.as_json()})
-        return {"servers": listings}
+        wanted = list(servers.order_by("workspace__slug", "name", "pk"))
+        found = list_together(wanted, user if user is not None else Nobody(), refresh=refresh)
+        return {
+            "servers": [
+                _listing(one.server, one.catalogue)
+                if one.catalogue is not None
+                else {"server": one.server.natural_name(), "error": one.error.as_json() if one.error else {}}
+                for one in found
+            ]
+        }
 
     def in_words(self, result: dict[str, Any]) -> str:
         """Return one block a server, one line a tool."""
@@ -50,14 +60,12 @@ class Command(TypedCommand):
         return "\n\n".join(blocks) or "There are no servers."
 
 
-def _listing(server: McpServer, user: Person | None, *, refresh: bool) -> dict[str, Any]:
-    listing = (
-        list_tools(server, user, refresh=refresh) if user is not None else list_tools_of_nobody(server, refresh=refresh)
-    )
+def _listing(server: McpServer, listing: Catalogue) -> dict[str, Any]:
     return {
         "server": server.natural_name(),
         "tools": [tool.to_json() for tool in listing],
         "truncated": listing.truncated,
+        "left_out": listing.left_out,
         "fetched_at": listing.fetched_at.isoformat(),
     }
 
@@ -68,6 +76,8 @@ def _block(listing: dict[str, Any]) -> str:
     width = min(40, max((len(tool["name"]) for tool in listing["tools"]), default=0))
     lines = [f"{listing['server']} ({len(listing['tools'])} tools)"]
     lines += [f"  {tool['name']:<{width}}  {_first_line(tool.get('description'))}" for tool in listing["tools"]]
+    if listing["left_out"]:
+        lines.append(f"  … {listing['left_out']} more may not be run here")
     if listing["truncated"]:
         lines.append("  … the server offers more than is listed here")
     return "\n".join(lines)
