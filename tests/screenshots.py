@@ -161,7 +161,8 @@ def acme(studio: Studio, maya: User, port: int) -> None:
         page.get_by_role("button", name="Diagnose", exact=True).last.click()
         page.wait_for_load_state("networkidle")
         studio.keep(page, "diagnose")
-    for name, phone, scheme in (("diagnose-phone", True, "light"), ("diagnose-dark", False, "dark")):
+    looks: tuple[tuple[str, bool, Scheme], ...] = (("diagnose-phone", True, "light"), ("diagnose-dark", False, "dark"))
+    for name, phone, scheme in looks:
         with studio.page(phone=phone, scheme=scheme) as page:
             page.goto(f"{studio.base_url}{home}{tracker.pk}/diagnose/")
             page.get_by_role("button", name="Diagnose", exact=True).last.click()

@@ -28,7 +28,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 MakeTeam = Callable[..., Team]
 
 
-def rule(at: Team, **patterns: list[str]) -> None:
+def rule(at: Team, **patterns: Any) -> None:
     """Save a policy as the pages do."""
     row = at.again()
     update_server(row, ServerSettings(name=row.name, url=row.url, auth_mode=row.auth_mode, **patterns), actor=at.ada)

@@ -52,11 +52,15 @@ def lose(grant: McpServerOAuth) -> None:
     needs_person(grant, "revoked")
 
 
+def people(grant: McpServerOAuth) -> User:
+    return User.objects.get(mcp_grants=grant)
+
+
 WAYS: dict[str, Callable[[McpServerOAuth], Any]] = {
     "the person disconnects": lambda grant: disconnect(grant.server, grant.user),  # type: ignore[arg-type]
     "the grant is of no use any more": lose,
-    "the membership is removed": lambda grant: Membership.objects.filter(user=grant.user).delete(),
-    "the person is deleted": lambda grant: User.objects.filter(pk=grant.user_id).delete(),
+    "the membership is removed": lambda grant: Membership.objects.filter(user=people(grant)).delete(),
+    "the person is deleted": lambda grant: people(grant).delete(),
     "the server is changed": lambda grant: change(grant.server, client_id="another"),
     "the server is disabled": lambda grant: change(grant.server, enabled=False),
     "the server has other headers": lambda grant: change(grant.server, headers={"X-Team": "one"}),

@@ -6,7 +6,6 @@ somebody else's. What the server saw is held against it as well: which user each
 
 from __future__ import annotations
 
-import json
 import threading
 from collections import Counter, defaultdict
 from collections.abc import Callable
@@ -170,7 +169,7 @@ def test_nothing_of_one_person_reaches_another(
     assert seen["cookie"] == {}
     assert team.outcomes["called"] > 0
     assert team.outcomes["listed"] > 0
-    # What being revoked under one's hands may look like, and nothing else.
-    assert set(team.outcomes) <= {"called", "listed", AuthorizationRequired.code, "tool_not_found"}, json.dumps(
-        team.outcomes
-    )
+    # What being revoked under one's hands may look like, and nothing else; a session is ended with its grant, and what
+    # ran in it breaks off.
+    expected = {"called", "listed", AuthorizationRequired.code, "tool_not_found"}
+    assert set(team.outcomes) <= expected | ({"server_unreachable"} if era == "legacy" else set()), team.outcomes

@@ -171,7 +171,8 @@ def test_database_work_that_waits_does_so_in_a_thread_of_its_own(run: Run) -> No
 
 def test_work_in_other_threads_speaks_the_callers_language(run: Run) -> None:
     def renew() -> Plan[str]:
-        return (yield WaitingStep(translation.get_language))
+        language: str = yield WaitingStep(translation.get_language)
+        return language
 
     with translation.override("de"):
         assert run([renew()]) == ["de"]
