@@ -31,6 +31,7 @@ from mcp_oauth.models import McpServer, McpServerOAuth, Membership, StoredListin
 from mcp_oauth.services.servers import add_server, probe_again  # noqa: E402
 from project.demo.content import servers_of_the_demonstration  # noqa: E402
 from tests.availability import CHROMIUM_ARGUMENTS, chromium_path  # noqa: E402
+from tests.pictures import with_few_colours  # noqa: E402
 from tests.web.states import write_every_state  # noqa: E402
 
 Scheme = Literal["light", "dark"]
@@ -123,7 +124,7 @@ class Studio:
             height = page.evaluate("document.documentElement.scrollHeight")
             page.set_viewport_size({"width": size["width"], "height": max(size["height"], height)})
             page.evaluate("scrollTo(0, 0)")
-        page.screenshot(path=path, caret="hide")
+        path.write_bytes(with_few_colours(page.screenshot(caret="hide")))
         page.set_viewport_size(size)
         print(f"  ✓ {path.name} ({path.stat().st_size // 1024} KB)", flush=True)
 
@@ -161,8 +162,8 @@ def acme(studio: Studio, maya: User, port: int) -> None:
         page.get_by_role("button", name="Diagnose", exact=True).last.click()
         page.wait_for_load_state("networkidle")
         studio.keep(page, "diagnose")
-    looks: tuple[tuple[str, bool, Scheme], ...] = (("diagnose-phone", True, "light"), ("diagnose-dark", False, "dark"))
-    for name, phone, scheme in looks:
+    others: tuple[tuple[str, bool, Scheme], ...] = (("diagnose-phone", True, "light"), ("diagnose-dark", False, "dark"))
+    for name, phone, scheme in others:
         with studio.page(phone=phone, scheme=scheme) as page:
             page.goto(f"{studio.base_url}{home}{tracker.pk}/diagnose/")
             page.get_by_role("button", name="Diagnose", exact=True).last.click()
@@ -318,8 +319,7 @@ def every_state(studio: Studio, maya: User) -> None:
         page.goto(f"{studio.base_url}{home}")
         page.locator(".server", has_text="Atlassian").locator("summary").click()
         studio.keep(page, "settings-menu", whole=False)
-    studio.take("styleguide-light", "/styleguide/")
-    studio.take("styleguide-dark", "/styleguide/", scheme="dark")
+    studio.take("styleguide", "/styleguide/")
     studio.take("not-found", "/nowhere/")
     studio.take("not-found-phone-dark", "/nowhere/", phone=True, scheme="dark")
 
