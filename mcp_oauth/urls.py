@@ -5,7 +5,7 @@ from __future__ import annotations
 from django.urls import path
 
 from mcp_oauth import api
-from mcp_oauth.views import oauth, pages, servers, tokens
+from mcp_oauth.views import oauth, pages, servers, tokens, waiting
 
 app_name = "mcp_oauth"
 
@@ -20,6 +20,10 @@ urlpatterns = [
     path("workspaces/<slug:slug>/mcp/<uuid:server_id>/keep/", servers.keep, name="keep"),
     path("workspaces/<slug:slug>/mcp/<uuid:server_id>/refresh/", servers.refresh, name="refresh"),
     path("workspaces/<slug:slug>/mcp/<uuid:server_id>/diagnose/", servers.diagnose, name="diagnose"),
+    path("workspaces/<slug:slug>/mcp/<uuid:server_id>/waiting/", waiting.waiting, name="waiting"),
+    path(
+        "workspaces/<slug:slug>/mcp/<uuid:server_id>/waiting/<uuid:call_id>/", waiting.waiting_call, name="waiting_call"
+    ),
     path("mcp/oauth/start/", oauth.start, name="start"),
     path("mcp/oauth/callback/", oauth.callback, name="callback"),
     path("mcp/oauth/cancel/", oauth.cancel, name="cancel"),

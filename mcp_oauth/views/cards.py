@@ -50,7 +50,7 @@ _NOT_LISTED = (*McpServer.SECRETS, "oauth_options", "discover_result", "probe_st
 # A server that answered so was reached; asking once more changes nothing, and its documents say what is wrong.
 _WRONG_ANSWERS = frozenset({"server_refused", "redirect_refused", "response_too_large", "address_blocked"})
 # What a card has an address of.
-_LINKED = ("tools", "refresh", "edit", "delete", "diagnose", "start", "disconnect")
+_LINKED = ("tools", "waiting", "refresh", "edit", "delete", "diagnose", "start", "disconnect")
 _NO_SERVER = "00000000-0000-0000-0000-000000000000"
 _LONG_AGO = datetime.min.replace(tzinfo=UTC)
 
@@ -129,6 +129,7 @@ class ServerCard:
     contacted_at: datetime | None
     removal_at: datetime | None
     tools_url: str
+    waiting_url: str
     refresh_url: str
     edit_url: str
     delete_url: str
@@ -376,7 +377,10 @@ def _card(
 def _addresses(place: Place) -> dict[str, str]:
     """Return the addresses of a server's pages, with a mark in the server's place: one look-up a page and not a row."""
     names = {"slug": place.workspace.slug, "server_id": _NO_SERVER}
-    of_a_server = {"tools": "server", **{name: name for name in ("refresh", "edit", "delete", "keep", "diagnose")}}
+    of_a_server = {
+        "tools": "server",
+        **{name: name for name in ("refresh", "edit", "delete", "keep", "diagnose", "waiting")},
+    }
     try:
         sign_out = reverse("logout")
     except NoReverseMatch:  # the site signs people in by other means

@@ -32,7 +32,7 @@ DESTINATIONS: Final[tuple[Destination, ...]] = (
         "settings",
         gettext_lazy("Connections"),
         "connections",
-        frozenset({"server", "run", "add", "edit", "delete", "diagnose"}),
+        frozenset({"server", "run", "add", "edit", "delete", "diagnose", "waiting", "waiting_call"}),
     ),
 )
 # What is the person's own, in the menu behind their name.

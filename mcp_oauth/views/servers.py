@@ -109,10 +109,17 @@ def run(request: SignedInRequest, slug: str, server_id: uuid.UUID) -> HttpRespon
         "error": ErrorView.of(error) if error else None,
         "reauth": isinstance(error, _MENDED_BY_THE_PERSON),
         "questions": error.questions if isinstance(error, InputRequired) else [],
+        "waiting_url": _waiting_url(slug, shown, error),
         "result": result,
         "back_url": _url("server", place, shown),
     }
     return _private(render(request, "mcp_oauth/run.html", context, status=error.http_status if error else 200))
+
+
+def _waiting_url(slug: str, server: McpServer, error: McpOAuthError | None) -> str:
+    """Return where the call goes on that an error left waiting; empty where none does."""
+    call = getattr(error, "call", "")
+    return reverse("mcp_oauth:waiting_call", args=[slug, server.pk, call]) if call else ""
 
 
 @sensitive_variables()

@@ -40,7 +40,7 @@ CANARY = "canary-51c8"
 # Nobody listens on the discard port.
 NOBODY = "http://127.0.0.1:9/mcp"
 JSON = "application/json"
-OF_A_SERVER = ("server", "run", "edit", "delete", "keep", "refresh", "diagnose")
+OF_A_SERVER = ("server", "run", "edit", "delete", "keep", "refresh", "diagnose", "waiting")
 
 Answer = Any
 Serve = Callable[..., OpenServer]
@@ -53,6 +53,7 @@ def path_to(name: str, server: McpServer, slug: str = "") -> str:
         **{key: {"slug": slug or server.workspace.slug, "server_id": server.pk} for key in OF_A_SERVER},
         **{key: {"slug": slug or server.workspace.slug} for key in ("settings", "add")},
         "revoke_token": {"token_id": server.pk},
+        "waiting_call": {"slug": slug or server.workspace.slug, "server_id": server.pk, "call_id": server.pk},
         "api_tools": {"server_id": server.pk},
         "api_call": {"server_id": server.pk, "name": "echo"},
     }
@@ -102,6 +103,10 @@ MATRIX: dict[tuple[str, str], tuple[int, int, int, int]] = {
     ("decline", "post"): (LOGIN, 302, 302, 404),
     ("disconnect", "post"): (LOGIN, 302, 302, 404),
     ("client_metadata", "get"): (200, 200, 200, 200),
+    ("waiting", "get"): (LOGIN, 200, 200, 404),
+    # Nobody's call has this id; whose calls are shown to whom is in test_waiting_pages.py.
+    ("waiting_call", "get"): (LOGIN, 404, 404, 404),
+    ("waiting_call", "post"): (LOGIN, 404, 404, 404),
     ("tokens", "get"): (LOGIN, 200, 200, 200),
     ("tokens", "post"): (LOGIN, 400, 400, 400),
     ("revoke_token", "post"): (LOGIN, 404, 404, 404),
