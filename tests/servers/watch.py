@@ -21,7 +21,10 @@ _LONGEST_SECONDS = 600.0
 
 @dataclass
 class Costs:
-    """What was measured: ``bytes`` is how much more memory was resident at most, ``gap_seconds`` the longest stop."""
+    """What was measured: ``bytes`` is how much more memory was resident at most, ``gap_seconds`` the longest stop.
+
+    A stop does not count the time for which other processes kept the processors from this one.
+    """
 
     seconds: float = 0.0
     bytes: int = 0
@@ -72,9 +75,22 @@ class Watch:
 
     async def _tick(self) -> None:
         while not self._over.is_set():
-            before = time.monotonic()
+            waited, before = _waits(), time.monotonic()
             await asyncio.sleep(_TICK_SECONDS)
-            self._gap = max(self._gap, time.monotonic() - before - _TICK_SECONDS)
+            gap = time.monotonic() - before - _TICK_SECONDS
+            if gap > self._gap:
+                # Whichever thread held the loop up, it did not while it was ready and no processor was free for it.
+                kept_off = max((wait - waited.get(thread, 0) for thread, wait in _waits().items()), default=0)
+                self._gap = max(self._gap, gap - kept_off / 1e9)
+
+
+def _waits() -> dict[str, int]:
+    """Return for how many nanoseconds each thread was ready to run and did not, where the system says so."""
+    waits: dict[str, int] = {}
+    for statistics in Path("/proc/self/task").glob("*/schedstat"):
+        with contextlib.suppress(OSError):  # a thread that has ended meanwhile
+            waits[statistics.parent.name] = int(statistics.read_text().split()[1])
+    return waits
 
 
 def _resident_bytes() -> int:
