@@ -17,7 +17,7 @@ from ninja import NinjaAPI
 from ninja.errors import HttpError, ValidationError, ValidationErrorContext
 from ninja.operation import Operation
 from ninja.parser import Parser
-from pydantic import BaseModel, ConfigDict, PlainSerializer, WithJsonSchema, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, WithJsonSchema, field_validator, model_validator
 
 from mcp_oauth.conf import settings
 from mcp_oauth.exceptions import InvalidRequest, McpOAuthError, NotSignedIn
@@ -81,6 +81,21 @@ class Mistake(ValueError):
     def __init__(self, words: str, *, field: str = "") -> None:
         super().__init__(words)
         self.field = field
+
+
+class TimedBody(Body):
+    """What a request that waits for a server brings beside all else."""
+
+    timeout: float | None = Field(
+        default=None, gt=0, allow_inf_nan=False, description="Seconds to wait for the server; there is a longest."
+    )
+
+    @field_validator("timeout")
+    @classmethod
+    def _is_not_too_long(cls, value: float | None) -> float | None:
+        if value is not None and value > settings.MAX_CALL_SECONDS:
+            raise Mistake(_("A time limit is at most %(limit)g seconds.") % {"limit": settings.MAX_CALL_SECONDS})
+        return value
 
 
 class _Malformed(ValidationError):

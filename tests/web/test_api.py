@@ -20,6 +20,7 @@ from mcp_oauth.services.api_tokens import revoke_token
 from project.security import CONTENT_SECURITY_POLICY
 from tests.people import browser_of, member, new_server, new_workspace, program_of
 from tests.servers import OpenServer
+from tests.servers.conversing import Conversation
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -37,31 +38,49 @@ def send(client: Client, method: str, path: str, body: Any = None, **more: Any) 
 
 
 def address(name: str, server: McpServer) -> str:
+    of_server = {"server_id": server.pk}
     wanted: dict[str, dict[str, Any]] = {
-        "api_server": {"server_id": server.pk},
-        "api_tools": {"server_id": server.pk},
-        "api_call": {"server_id": server.pk, "name": "echo"},
+        "api_workspace_tools": {"slug": server.workspace.slug},
+        "api_call": {**of_server, "name": "echo"},
+        "api_prompt": {**of_server, "name": "greeting"},
     }
-    return reverse(f"mcp_oauth:{name}", kwargs=wanted.get(name))
+    alone = {"api_schema", "api_workspaces", "api_servers"}
+    path = reverse(f"mcp_oauth:{name}", kwargs=wanted.get(name) or ({} if name in alone else of_server))
+    return f"{path}?uri=notes://today" if name == "api_read_resource" else path
 
 
 # --- who gets where ---------------------------------------------------------------------------------------------------
 
 CALL = {"arguments": {"text": "Hello"}}
+COMPLETION = {"ref": {"type": "ref/prompt", "name": "review"}, "argument": {"name": "language", "value": "p"}}
 # Address, method, body: the status for nobody; for a member, an administrator and a member of another workspace with a
 # session; for the member's token, for a token of theirs for another workspace they belong to, and for a revoked one.
+OF_THE_WORKSPACE = (401, 200, 200, 404, 200, 404, 401)
 MATRIX: dict[tuple[str, str], tuple[Any, tuple[int, int, int, int, int, int, int]]] = {
     ("api_schema", "get"): (None, (401, 200, 200, 200, 200, 200, 401)),
     ("api_workspaces", "get"): (None, (401, 200, 200, 200, 200, 200, 401)),
     ("api_servers", "get"): (None, (401, 200, 200, 200, 200, 200, 401)),
-    ("api_server", "get"): (None, (401, 200, 200, 404, 200, 404, 401)),
-    ("api_tools", "get"): (None, (401, 200, 200, 404, 200, 404, 401)),
-    ("api_call", "post"): (CALL, (401, 200, 200, 404, 200, 404, 401)),
+    ("api_workspace_tools", "get"): (None, OF_THE_WORKSPACE),
+    ("api_server", "get"): (None, OF_THE_WORKSPACE),
+    ("api_tools", "get"): (None, OF_THE_WORKSPACE),
+    ("api_call", "post"): (CALL, OF_THE_WORKSPACE),
+    ("api_resources", "get"): (None, OF_THE_WORKSPACE),
+    ("api_resource_templates", "get"): (None, OF_THE_WORKSPACE),
+    ("api_read_resource", "get"): (None, OF_THE_WORKSPACE),
+    ("api_prompts", "get"): (None, OF_THE_WORKSPACE),
+    ("api_prompt", "post"): ({}, OF_THE_WORKSPACE),
+    ("api_complete", "post"): (COMPLETION, OF_THE_WORKSPACE),
 }
 
 
 def test_the_matrix_names_every_operation() -> None:
     assert {name for name, _method in MATRIX} == {pattern.name for pattern in api.urlpatterns} - {"api_docs"}
+
+
+@pytest.fixture
+def conversing_server(open_mcp_server: Serve, conversation: Conversation) -> OpenServer:
+    """Return a server with tools, resources and prompts."""
+    return open_mcp_server(tools=conversation.register)
 
 
 def callers(workspace: Workspace) -> list[Client]:
@@ -83,9 +102,8 @@ def callers(workspace: Workspace) -> list[Client]:
 
 @pytest.mark.requirement("T39")
 @pytest.mark.parametrize(("name", "method"), MATRIX)
-def test_each_caller_gets_where_they_may(name: str, method: str, open_mcp_server: Serve) -> None:
-    workspace = new_workspace()
-    peer = open_mcp_server()
+def test_each_caller_gets_where_they_may(name: str, method: str, conversing_server: OpenServer) -> None:
+    workspace, peer = new_workspace(), conversing_server
     server = new_server(workspace, peer.url)
     body, expected = MATRIX[name, method]
     path = address(name, server)
@@ -110,9 +128,8 @@ def test_each_caller_gets_where_they_may(name: str, method: str, open_mcp_server
 
 @pytest.mark.requirement("T40")
 @pytest.mark.parametrize(("name", "method"), [key for key in MATRIX if key[1] == "post"])
-def test_a_session_does_nothing_without_the_csrf_token(name: str, method: str, open_mcp_server: Serve) -> None:
-    workspace = new_workspace()
-    peer = open_mcp_server()
+def test_a_session_does_nothing_without_the_csrf_token(name: str, method: str, conversing_server: OpenServer) -> None:
+    workspace, peer = new_workspace(), conversing_server
     server = new_server(workspace, peer.url)
     asked = len(peer.requests)
     client = Client(enforce_csrf_checks=True)
@@ -126,9 +143,9 @@ def test_a_session_does_nothing_without_the_csrf_token(name: str, method: str, o
 
 
 @pytest.mark.parametrize(("name", "method"), MATRIX)
-def test_another_method_is_refused_in_json(name: str, method: str, open_mcp_server: Serve) -> None:
+def test_another_method_is_refused_in_json(name: str, method: str, conversing_server: OpenServer) -> None:
     workspace = new_workspace()
-    server = new_server(workspace, open_mcp_server().url)
+    server = new_server(workspace, conversing_server.url)
     program = program_of(member(workspace), workspace)
 
     answer = send(program, "delete", address(name, server))
@@ -224,9 +241,11 @@ def test_the_schema_names_every_operation_and_no_other(schema: Schema) -> None:
 
 
 @pytest.mark.parametrize(("name", "method"), [key for key in MATRIX if key[0] != "api_schema"])
-def test_real_answers_are_as_the_schema_says(name: str, method: str, open_mcp_server: Serve, schema: Schema) -> None:
+def test_real_answers_are_as_the_schema_says(
+    name: str, method: str, conversing_server: OpenServer, schema: Schema
+) -> None:
     workspace = new_workspace()
-    server = new_server(workspace, open_mcp_server().url)
+    server = new_server(workspace, conversing_server.url)
     body, expected = MATRIX[name, method]
 
     answers = [send(client, method, address(name, server), body) for client in callers(workspace)]
