@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.urls import URLPattern, path
 
-from mcp_oauth.api import content, document, servers, tools, workspaces
+from mcp_oauth.api import calls, content, document, servers, tools, workspaces
 from mcp_oauth.api.answers import JsonApi, answered
 from mcp_oauth.api.callers import PersonalToken, SessionCookie
 
@@ -16,7 +16,7 @@ api = JsonApi(
     auth=[PersonalToken(), SessionCookie()],
 )
 document.schema_view(api)
-for resource in (workspaces, servers, tools, content):
+for resource in (workspaces, servers, tools, calls, content):
     api.add_router("api/v1/", resource.router, tags=[resource.__name__.rpartition(".")[2]])
 
 # The library adds a page that says where its documentation would be.

@@ -15,6 +15,7 @@ from django.urls import get_script_prefix, reverse
 from django.views.decorators.http import require_safe
 
 from mcp_oauth.api.answers import SAFE, ErrorAnswer, JsonApi
+from mcp_oauth.api.streams import EVENT_STREAM
 from mcp_oauth.exceptions import McpOAuthError
 from mcp_oauth.services.workspaces import first_place
 from mcp_oauth.views.access import SignedInRequest, page_context, person_required
@@ -42,11 +43,15 @@ class Operation:
     name: str
     method: str
     path: str
+    # Without what all of them begin with.
+    short_path: str
     summary: str
     description: str
     parameters: tuple[Parameter, ...]
     body: str
     answer: str
+    # What it answers instead where events are asked for; empty where none are sent.
+    events: str
 
 
 def described(api: JsonApi) -> dict[str, Any]:
@@ -111,11 +116,12 @@ def _groups(document: dict[str, Any]) -> Iterator[tuple[str, list[Operation]]]:
 
 def _operation(document: dict[str, Any], path: str, method: str, details: dict[str, Any]) -> Operation:
     body = details.get("requestBody", {}).get("content", {}).get("application/json", {}).get("schema")
-    answer = details["responses"]["200"]["content"]["application/json"]["schema"]
+    answers = details["responses"]["200"]["content"]
     return Operation(
         name=details["operationId"],
         method=method.upper(),
         path=path,
+        short_path=path.partition("/api/v1/")[2],
         summary=details["summary"],
         description=_plain(details.get("description", "")),
         parameters=tuple(
@@ -129,7 +135,8 @@ def _operation(document: dict[str, Any], path: str, method: str, details: dict[s
             for given in details["parameters"]
         ),
         body=_as_text(_sketch(document, body)) if body else "",
-        answer=_as_text(_sketch(document, answer)),
+        answer=_as_text(_sketch(document, answers["application/json"]["schema"])),
+        events=answers[EVENT_STREAM]["schema"]["description"] if EVENT_STREAM in answers else "",
     )
 
 

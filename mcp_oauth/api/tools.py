@@ -5,13 +5,19 @@ from __future__ import annotations
 import uuid
 from typing import Annotated, Any, ClassVar
 
+from django.http import StreamingHttpResponse
 from django.utils.translation import gettext as _
 from ninja import Query, Router
 from pydantic import BaseModel, Field, field_validator
 
-from mcp_oauth.api.answers import SAFE, Body, Mistake, Moment
+from mcp_oauth.api.answers import SAFE, Mistake, Moment, TimedBody
 from mcp_oauth.api.callers import ApiRequest
+from mcp_oauth.api.calls import CallAnswer, answer_of, events_of
+from mcp_oauth.api.streams import EVENTS, wants_events
 from mcp_oauth.services import calls, catalog, limits
+from mcp_oauth.services.calls import OnProgress
+from mcp_oauth.services.workspaces import server_for
+from mcp_oauth.sessions.results import ToolResult
 
 router = Router()
 
@@ -24,13 +30,17 @@ class Tools(BaseModel):
     fetched_at: Moment
 
 
-class CallBody(Body):
+class CallBody(TimedBody):
     """What a call brings."""
 
     MEMBER: ClassVar[str] = "arguments"
 
     arguments: dict[str, Any] | None = Field(
         default=None, repr=False, description="As the tool's inputSchema wants them."
+    )
+    call: uuid.UUID | None = Field(
+        default=None,
+        description="A UUID of your own: the same one never runs twice, and under it the call is watched or given up.",
     )
 
     @field_validator("arguments", mode="before")
@@ -42,20 +52,6 @@ class CallBody(Body):
 
 
 _NO_ARGUMENTS = CallBody()
-
-
-class Result(BaseModel):
-    """What a tool returned (MCP ``CallToolResult``); all of it is the server's words and untrusted."""
-
-    content: list[dict[str, Any]] = Field(repr=False)
-    is_error: bool = Field(alias="isError", description="The tool itself reports a failure.")
-    structured_content: Any = Field(default=None, alias="structuredContent", repr=False)
-
-
-class CallAnswer(BaseModel):
-    """A call that ended."""
-
-    result: Result
 
 
 @router.api_operation(
@@ -78,12 +74,28 @@ def list_tools(
     response=CallAnswer,
     by_alias=True,
     exclude_unset=True,
+    openapi_extra=EVENTS,
     url_name="api_call",
     summary="Run a tool",
 )
-def call_tool(request: ApiRequest, server_id: uuid.UUID, name: str, body: CallBody = _NO_ARGUMENTS) -> CallAnswer:
+def call_tool(
+    request: ApiRequest, server_id: uuid.UUID, name: str, body: CallBody = _NO_ARGUMENTS
+) -> CallAnswer | StreamingHttpResponse:
     """Run a tool and wait for its result. A failure that the tool reports itself is a result with ``isError``."""
     caller = request.auth
     limits.count(caller.user, "call")
-    result = calls.call_tool(caller.server(server_id), caller.user, name, body.arguments)
-    return CallAnswer(result=Result.model_validate(result.to_json()))
+    server = caller.server(server_id)
+    streamed = wants_events(request)
+    # A call without an id is over with its answer: nothing of it is kept.
+    call_id = body.call or (uuid.uuid4() if streamed else None)
+
+    def work(tell: OnProgress | None) -> ToolResult:
+        return calls.call_tool(
+            server, caller.user, name, body.arguments, timeout=body.timeout, call_id=call_id, on_progress=tell
+        )
+
+    if streamed and call_id is not None:
+        # Before the stream begins, so that the status can say it.
+        server = server_for(caller.user, server)
+        return events_of(request, work, call_id, caller.user)
+    return answer_of(work(None), call_id)

@@ -13,8 +13,9 @@ from django.test import Client
 from django.urls import reverse
 from jsonschema import Draft202012Validator, FormatChecker
 
-from mcp_oauth import api
-from mcp_oauth.models import ApiToken, McpServer, Membership, Workspace
+from mcp_oauth import api, call_tool
+from mcp_oauth.exceptions import InputRequired
+from mcp_oauth.models import ApiToken, McpServer, Membership, ToolCall
 from mcp_oauth.services import limits
 from mcp_oauth.services.api_tokens import revoke_token
 from project.security import CONTENT_SECURITY_POLICY
@@ -37,14 +38,15 @@ def send(client: Client, method: str, path: str, body: Any = None, **more: Any) 
     return getattr(client, method)(path, **more)
 
 
-def address(name: str, server: McpServer) -> str:
-    of_server = {"server_id": server.pk}
+def address(name: str, server: McpServer, call_id: object = "") -> str:
+    of_server, of_call = {"server_id": server.pk}, {"call_id": call_id or uuid.uuid4()}
     wanted: dict[str, dict[str, Any]] = {
         "api_workspace_tools": {"slug": server.workspace.slug},
         "api_call": {**of_server, "name": "echo"},
         "api_prompt": {**of_server, "name": "greeting"},
+        **{name: of_call for name in ("api_get_call", "api_resume", "api_cancel")},
     }
-    alone = {"api_schema", "api_workspaces", "api_servers"}
+    alone = {"api_schema", "api_workspaces", "api_servers", "api_calls"}
     path = reverse(f"mcp_oauth:{name}", kwargs=wanted.get(name) or ({} if name in alone else of_server))
     return f"{path}?uri=notes://today" if name == "api_read_resource" else path
 
@@ -60,6 +62,7 @@ MATRIX: dict[tuple[str, str], tuple[Any, tuple[int, int, int, int, int, int, int
     ("api_schema", "get"): (None, (401, 200, 200, 200, 200, 200, 401)),
     ("api_workspaces", "get"): (None, (401, 200, 200, 200, 200, 200, 401)),
     ("api_servers", "get"): (None, (401, 200, 200, 200, 200, 200, 401)),
+    ("api_calls", "get"): (None, (401, 200, 200, 200, 200, 200, 401)),
     ("api_workspace_tools", "get"): (None, OF_THE_WORKSPACE),
     ("api_server", "get"): (None, OF_THE_WORKSPACE),
     ("api_tools", "get"): (None, OF_THE_WORKSPACE),
@@ -70,6 +73,10 @@ MATRIX: dict[tuple[str, str], tuple[Any, tuple[int, int, int, int, int, int, int
     ("api_prompts", "get"): (None, OF_THE_WORKSPACE),
     ("api_prompt", "post"): ({}, OF_THE_WORKSPACE),
     ("api_complete", "post"): (COMPLETION, OF_THE_WORKSPACE),
+    # A call that waits, of the member; it goes on once.
+    ("api_get_call", "get"): (None, (401, 200, 404, 404, 200, 404, 401)),
+    ("api_resume", "post"): ({}, (401, 200, 404, 404, 409, 404, 401)),
+    ("api_cancel", "post"): ({}, (401, 200, 404, 404, 200, 404, 401)),
 }
 
 
@@ -77,38 +84,50 @@ def test_the_matrix_names_every_operation() -> None:
     assert {name for name, _method in MATRIX} == {pattern.name for pattern in api.urlpatterns} - {"api_docs"}
 
 
+class House:
+    """A workspace with a server whose tools converse, a member with a call that waits, and everybody who may ask."""
+
+    def __init__(self, peer: OpenServer) -> None:
+        self.peer = peer
+        self.workspace = new_workspace()
+        self.server = new_server(self.workspace, peer.url)
+        self.member = member(self.workspace)
+
+    def address(self, name: str) -> str:
+        """Return where an operation is asked for, by the matrix's member or by others."""
+        with pytest.raises(InputRequired) as asked:
+            call_tool(self.server, self.member, "sign_contract")
+        return address(name, self.server, asked.value.call)
+
+    def callers(self) -> list[Client]:
+        """Return everybody of the matrix, in its order."""
+        other = new_workspace()
+        Membership.objects.create(workspace=other, user=self.member, role=ADMIN)
+        revoked = program_of(self.member, self.workspace)
+        revoke_token(ApiToken.objects.get())
+        return [
+            Client(),
+            browser_of(self.member),
+            browser_of(member(self.workspace, role=ADMIN)),
+            browser_of(member(new_workspace(), role=ADMIN)),
+            program_of(self.member, self.workspace),
+            program_of(self.member, other),
+            revoked,
+        ]
+
+
 @pytest.fixture
-def conversing_server(open_mcp_server: Serve, conversation: Conversation) -> OpenServer:
-    """Return a server with tools, resources and prompts."""
-    return open_mcp_server(tools=conversation.register)
-
-
-def callers(workspace: Workspace) -> list[Client]:
-    """Return everybody of the matrix, in its order."""
-    plain, other = member(workspace), new_workspace()
-    Membership.objects.create(workspace=other, user=plain, role=ADMIN)
-    revoked = program_of(plain, workspace)
-    revoke_token(ApiToken.objects.get())
-    return [
-        Client(),
-        browser_of(plain),
-        browser_of(member(workspace, role=ADMIN)),
-        browser_of(member(new_workspace(), role=ADMIN)),
-        program_of(plain, workspace),
-        program_of(plain, other),
-        revoked,
-    ]
+def house(open_mcp_server: Serve, conversation: Conversation) -> House:
+    return House(open_mcp_server(tools=conversation.register))
 
 
 @pytest.mark.requirement("T39")
 @pytest.mark.parametrize(("name", "method"), MATRIX)
-def test_each_caller_gets_where_they_may(name: str, method: str, conversing_server: OpenServer) -> None:
-    workspace, peer = new_workspace(), conversing_server
-    server = new_server(workspace, peer.url)
+def test_each_caller_gets_where_they_may(name: str, method: str, house: House) -> None:
     body, expected = MATRIX[name, method]
-    path = address(name, server)
+    path = house.address(name)
 
-    answers = [send(client, method, path, body) for client in callers(workspace)]
+    answers = [send(client, method, path, body) for client in house.callers()]
 
     assert tuple(answer.status_code for answer in answers) == expected
     for answer in answers:
@@ -120,7 +139,7 @@ def test_each_caller_gets_where_they_may(name: str, method: str, conversing_serv
         assert answer.headers["Referrer-Policy"] == "same-origin"
         if answer.status_code == 404:
             assert answer.json()["error"]["code"] == "not_found"
-            assert server.name not in answer.content.decode()
+            assert house.server.name not in answer.content.decode()
         if answer.status_code == 401:
             assert answer.json()["error"]["code"] == "not_signed_in"
             assert answer.headers["WWW-Authenticate"].startswith("Bearer")
@@ -128,28 +147,27 @@ def test_each_caller_gets_where_they_may(name: str, method: str, conversing_serv
 
 @pytest.mark.requirement("T40")
 @pytest.mark.parametrize(("name", "method"), [key for key in MATRIX if key[1] == "post"])
-def test_a_session_does_nothing_without_the_csrf_token(name: str, method: str, conversing_server: OpenServer) -> None:
-    workspace, peer = new_workspace(), conversing_server
-    server = new_server(workspace, peer.url)
-    asked = len(peer.requests)
+def test_a_session_does_nothing_without_the_csrf_token(name: str, method: str, house: House) -> None:
+    path = house.address(name)
+    asked = len(house.peer.requests)
     client = Client(enforce_csrf_checks=True)
-    client.force_login(member(workspace))
+    client.force_login(house.member)
 
-    answer = send(client, method, address(name, server), MATRIX[name, method][0])
+    answer = send(client, method, path, MATRIX[name, method][0])
 
     assert (answer.status_code, answer.json()["error"]["code"]) == (403, "not_allowed")
     assert "X-CSRFToken" in answer.json()["error"]["next_step"]
-    assert len(peer.requests) == asked
+    assert len(house.peer.requests) == asked
+    assert ToolCall.objects.get().state == "input_required"
 
 
 @pytest.mark.parametrize(("name", "method"), MATRIX)
-def test_another_method_is_refused_in_json(name: str, method: str, conversing_server: OpenServer) -> None:
-    workspace = new_workspace()
-    server = new_server(workspace, conversing_server.url)
-    program = program_of(member(workspace), workspace)
+def test_another_method_is_refused_in_json(name: str, method: str, house: House) -> None:
+    path = house.address(name)
+    program = program_of(house.member, house.workspace)
 
-    answer = send(program, "delete", address(name, server))
-    head = program.head(address(name, server))
+    answer = send(program, "delete", path)
+    head = program.head(path)
 
     assert (answer.status_code, answer.json()["error"]["code"]) == (405, "invalid_request")
     assert method.upper() in answer["Allow"]
@@ -241,14 +259,11 @@ def test_the_schema_names_every_operation_and_no_other(schema: Schema) -> None:
 
 
 @pytest.mark.parametrize(("name", "method"), [key for key in MATRIX if key[0] != "api_schema"])
-def test_real_answers_are_as_the_schema_says(
-    name: str, method: str, conversing_server: OpenServer, schema: Schema
-) -> None:
-    workspace = new_workspace()
-    server = new_server(workspace, conversing_server.url)
+def test_real_answers_are_as_the_schema_says(name: str, method: str, house: House, schema: Schema) -> None:
     body, expected = MATRIX[name, method]
+    path = house.address(name)
 
-    answers = [send(client, method, address(name, server), body) for client in callers(workspace)]
+    answers = [send(client, method, path, body) for client in house.callers()]
 
     assert tuple(answer.status_code for answer in answers) == expected
     assert [schema.complaints(answer) for answer in answers] == [[]] * len(answers)
