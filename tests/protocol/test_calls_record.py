@@ -28,6 +28,7 @@ from mcp_oauth.exceptions import (
     NotFound,
     ServerRefused,
     ServerUnreachable,
+    ToolNotAllowed,
     ToolNotFound,
 )
 from mcp_oauth.models import McpServer, ToolCall
@@ -161,6 +162,17 @@ def test_a_call_that_fails_is_on_record_with_the_code_of_its_error(
     assert (call.state, call.outcome, call.tool) == (ToolCall.State.FAILED, outcome, tool)
     assert call.ended_at is not None
     assert sealed_columns(call) == set()
+
+
+def test_a_tool_that_may_not_be_run_is_on_record_and_never_sent(desk: Desk) -> None:
+    McpServer.objects.update(denied_tools=["echo"])
+    desk.server.refresh_from_db()
+
+    with pytest.raises(ToolNotAllowed):
+        desk.call("echo", {"text": "x"})
+
+    assert (the_call().state, the_call().outcome) == (ToolCall.State.FAILED, "tool_not_allowed")
+    assert desk.calls_seen() == 0
 
 
 def test_a_tool_that_reports_a_failure_is_on_record_as_failed(desk: Desk) -> None:

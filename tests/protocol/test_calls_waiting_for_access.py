@@ -25,6 +25,7 @@ from mcp_oauth.exceptions import (
     InsufficientScope,
     InvalidRequest,
     NotFound,
+    ToolNotAllowed,
 )
 from mcp_oauth.models import McpServer, McpServerOAuth, ToolCall
 from mcp_oauth.services.call_records import sweep
@@ -278,6 +279,20 @@ def test_a_call_to_a_disabled_server_goes_on_waiting(account: Account) -> None:
         resume_call(needed.call, account.user)
     assert the_call().is_waiting
     McpServer.objects.update(enabled=True)
+
+    assert resume_call(needed.call, account.user).text == SECRET_WORDS
+
+
+def test_a_call_of_a_tool_that_may_not_be_run_any_more_is_not_sent_and_goes_on_waiting(account: Account) -> None:
+    account.end_access()
+    needed = account.wait()
+    account.connect()
+    McpServer.objects.update(denied_tools=["ech*"])
+
+    with pytest.raises(ToolNotAllowed):
+        resume_call(needed.call, account.user)
+    assert (the_call().is_waiting, SECRET_WORDS in account.calls_run()) == (True, False)
+    McpServer.objects.update(denied_tools=[])
 
     assert resume_call(needed.call, account.user).text == SECRET_WORDS
 

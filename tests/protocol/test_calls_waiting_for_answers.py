@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import uuid
 from collections.abc import Callable, Iterator
@@ -239,8 +240,6 @@ def test_places_the_person_has_to_have_been_at_first(desk_of: Callable[[str], De
 
 
 def test_asynchronous_callers_wait_and_answer_as_others_do(desk_of: Callable[[str], Desk]) -> None:
-    import asyncio
-
     desk = desk_of("legacy")
 
     async def book() -> Any:
@@ -511,6 +510,36 @@ def test_progress_is_told_to_the_caller_and_stands_in_the_record_while_the_call_
     assert result.text == "Done after 2 steps."
     assert told == [(1.0, 2.0, "Step 1"), (2.0, 2.0, "Step 2")]
     assert stood == [("running", 1.0, 2.0, "Step 1"), ("running", 2.0, 2.0, "Step 2")]
+
+
+def test_an_asynchronous_caller_hears_of_progress_and_of_a_cancellation(
+    desk_of: Callable[[str], Desk], settings: Settings
+) -> None:
+    settings.MCP_OAUTH = {**settings.MCP_OAUTH, "CALL_TICK_SECONDS": 0.02}
+    desk = desk_of("modern")
+    call_id = uuid.uuid4()
+    told: list[float] = []
+
+    def on_progress(progress: Any) -> None:
+        told.append(progress.progress)
+        if len(told) == 2:
+            assert cancel_call(call_id, desk.user)
+        desk.talk.gate("march").let_pass()
+
+    async def march() -> None:
+        try:
+            with pytest.raises(CallCancelled):
+                await acall_tool(
+                    desk.server, desk.user, "march", {"steps": 9}, call_id=call_id, on_progress=on_progress
+                )
+        finally:
+            await sync_to_async(connections.close_all)()
+
+    asyncio.run(march())
+
+    assert told[:2] == [1.0, 2.0]
+    assert find_call(call_id, desk.user).outcome == "cancelled"
+    assert desk.talk.ran["march"] == 0
 
 
 def test_the_command_lists_the_questions_takes_answers_and_prints_progress(

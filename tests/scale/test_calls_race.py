@@ -379,6 +379,21 @@ def test_how_a_held_call_fails_is_told_where_it_was_answered(
     conversation.wait_for_abandoned("never_satisfied")
 
 
+def test_a_result_too_large_to_be_handed_over_is_said_to_be(
+    open_mcp_server: Callable[..., OpenServer], conversation: Conversation, workers: Workers
+) -> None:
+    desk = desk_at(open_mcp_server("legacy", tools=conversation.register))
+    owner, other = workers(2, **QUICK, CALL_RESULT_BYTES=20)
+    asked = owner.ask("call", tool="book_table", arguments={"day": "friday"}, **desk.who)
+
+    refused = other.ask("resume", call=asked["call"], user=desk.user.pk, answers=to(asked, BOOKING))
+
+    assert refused["code"] == "response_too_large"
+    # It has run all the same, and once.
+    assert conversation.ran["book_table"] == 1
+    assert ToolCall.objects.get().state == ToolCall.State.COMPLETED
+
+
 def patient(conversation: Conversation) -> Callable[[MCPServer[Any]], None]:
     """Return what registers ``patient`` besides: it asks, reports progress, and waits at a gate of its name."""
 
