@@ -237,6 +237,29 @@ class McpOAuthSettings:
     STREAM_PING_SECONDS: float = 10.0
     MAX_STREAMS: int = 100
 
+    # How often in a minute an administrator may look somebody up by name or address, to add them to a workspace: who
+    # has an account here is not to be found out by trying.
+    LOOKUPS_PER_MINUTE: int = 20
+
+    # Who may create workspaces: "permission" (holders of Django's permission mcp_oauth.add_workspace, superusers among
+    # them), "anyone" who is signed in, or "nobody" but the command and the Django admin. Whoever creates one
+    # administers it: names addresses that this site contacts, and looks people up. That is given and not taken.
+    WORKSPACE_CREATION: str = "permission"
+
+    # A pasted mcp.json: fifty servers with their headers are some 20 KiB, and each of them is asked what it is.
+    MAX_IMPORT_BYTES: int = 256 * 1024
+    MAX_IMPORT_SERVERS: int = 50
+
+    # Asking all servers that are imported together; those that are left then stay on the page for another go.
+    IMPORT_SECONDS: float = 40.0
+
+    # How long what was entered on one page waits, sealed, for the next: an hour is enough to look a key up.
+    DRAFT_SECONDS: float = 3600.0
+
+    # Telling the providers that many grants are over, all at once, while a person waits for the page. What is not
+    # confirmed by then is reported so.
+    REVOKE_TOGETHER_SECONDS: float = 25.0
+
     # If not empty, the only hosts that servers, metadata and authorization servers may be at: names, or "*.name" for
     # everything below one. No other check is switched off by it.
     OUTBOUND_HOSTS: tuple[str, ...] = ()
@@ -272,6 +295,8 @@ class McpOAuthSettings:
             raise ImproperlyConfigured(
                 "MCP_OAUTH['OUTBOUND_PROXY'] must be the http(s) URL of a proxy, without a path."
             )
+        if self.WORKSPACE_CREATION not in {"permission", "anyone", "nobody"}:
+            raise ImproperlyConfigured("MCP_OAUTH['WORKSPACE_CREATION'] must be 'permission', 'anyone' or 'nobody'.")
         for name, path in self.WORKLOAD_TOKENS.items():
             if not re.fullmatch(r"[A-Za-z0-9._-]{1,60}", name) or not PurePath(path).is_absolute():
                 raise ImproperlyConfigured(

@@ -13,6 +13,7 @@ from mcp_oauth.conf import settings
 from mcp_oauth.exceptions import McpOAuthError
 from mcp_oauth.models import McpServer, Workspace
 from mcp_oauth.services.headers import parse_headers
+from mcp_oauth.services.known_servers import known_server_at
 from mcp_oauth.services.servers import ServerSettings, readable_options
 from mcp_oauth.services.tool_policy import check_patterns
 
@@ -34,6 +35,8 @@ class SecretsTypedAgain(_AnyForm):
     """A form that says of each typed secret that it is gone when the form comes back, for it is not repeated."""
 
     secret_fields: ClassVar[tuple[str, ...]] = ()
+    # They wait, sealed, in the form itself.
+    secrets_kept: bool = False
 
     def full_clean(self) -> None:
         """Validate as forms do; a mistake anywhere means that the secrets are entered once more."""
@@ -41,7 +44,7 @@ class SecretsTypedAgain(_AnyForm):
         self._ask_for_secrets_again()
 
     def _ask_for_secrets_again(self) -> None:
-        if not self.is_bound or not self.errors:
+        if not self.is_bound or not self.errors or self.secrets_kept:
             return
         for name in self.secret_fields:
             if self.data.get(self.add_prefix(name)):
@@ -155,12 +158,22 @@ class ServerForm(SecretsTypedAgain, forms.Form):
         help_text=_("One name or pattern per line, such as delete_*. They are refused whatever is allowed."),
     )
     enabled = forms.BooleanField(label=_("Enabled"), required=False, initial=True)
+    # Of a new server only: the options that its provider is known to need.
+    known_options = forms.BooleanField(
+        label=_("Use the options that it is known to need"), required=False, initial=True
+    )
 
-    def __init__(self, *args: Any, server: McpServer | None = None, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, server: McpServer | None = None, secrets_kept: bool = False, **kwargs: Any) -> None:
         self.server = server
+        self.secrets_kept = secrets_kept
         if server is not None:
             kwargs.setdefault("initial", _initial(server))
         super().__init__(*args, **kwargs)
+        if server is None:
+            self.fields["headers"].help_text = _("One “Name: value” per line. Encrypted, and never shown again.")
+            self.fields["client_secret"].help_text = _(
+                "A secret, or a private key in PEM form. Encrypted, and never shown again."
+            )
         # Kinds whose options only the Django admin and the command take are kept here, and not offered.
         kept = server.auth_mode if server is not None else ""
         elsewhere = {McpServer.AuthMode.WORKLOAD, McpServer.AuthMode.ENTERPRISE} - {kept}
@@ -185,7 +198,7 @@ class ServerForm(SecretsTypedAgain, forms.Form):
     def wanted(self) -> ServerSettings:
         """Return what the person asked for; only after ``is_valid()``."""
         data = self.cleaned_data
-        options = readable_options(self.server) if self.server is not None else {}
+        options = readable_options(self.server) if self.server is not None else self._known_options()
         options.pop("scopes", None)
         if data["scopes"].split():
             options["scopes"] = " ".join(data["scopes"].split())
@@ -205,6 +218,10 @@ class ServerForm(SecretsTypedAgain, forms.Form):
             allowed_tools=data["allowed_tools"],
             denied_tools=data["denied_tools"],
         )
+
+    def _known_options(self) -> dict[str, Any]:
+        known = known_server_at(self.cleaned_data["url"].strip()) if self.cleaned_data["known_options"] else None
+        return known.options() if known is not None else {}
 
     def add_typed_error(self, error: McpOAuthError) -> None:
         """Show a typed error where it belongs."""

@@ -5,17 +5,24 @@ from __future__ import annotations
 from django.urls import path
 
 from mcp_oauth import api
-from mcp_oauth.views import oauth, pages, servers, tokens, waiting
+from mcp_oauth.views import account, adding, editing, importing, members, oauth, pages, servers, tokens, waiting
 
 app_name = "mcp_oauth"
 
 urlpatterns = [
     path("workspaces/", pages.home, name="home"),
     path("workspaces/<slug:slug>/mcp/", pages.settings, name="settings"),
-    path("workspaces/<slug:slug>/mcp/add/", servers.add, name="add"),
+    path("workspaces/new/", members.new_workspace, name="new_workspace"),
+    path("workspaces/<slug:slug>/members/", members.members_page, name="members"),
+    path("workspaces/<slug:slug>/members/<uuid:membership_id>/role/", members.role, name="member_role"),
+    path("workspaces/<slug:slug>/members/<uuid:membership_id>/remove/", members.remove, name="member_remove"),
+    path("workspaces/<slug:slug>/mcp/add/", adding.add, name="add"),
+    path("workspaces/<slug:slug>/mcp/add/ask/", adding.ask, name="ask"),
+    path("workspaces/<slug:slug>/mcp/import/", importing.import_servers_page, name="import_servers"),
+    path("workspaces/<slug:slug>/mcp/export/", importing.export_page, name="export_servers"),
     path("workspaces/<slug:slug>/mcp/<uuid:server_id>/", servers.server, name="server"),
     path("workspaces/<slug:slug>/mcp/<uuid:server_id>/run/", servers.run, name="run"),
-    path("workspaces/<slug:slug>/mcp/<uuid:server_id>/edit/", servers.edit, name="edit"),
+    path("workspaces/<slug:slug>/mcp/<uuid:server_id>/edit/", editing.edit, name="edit"),
     path("workspaces/<slug:slug>/mcp/<uuid:server_id>/delete/", servers.delete, name="delete"),
     path("workspaces/<slug:slug>/mcp/<uuid:server_id>/keep/", servers.keep, name="keep"),
     path("workspaces/<slug:slug>/mcp/<uuid:server_id>/refresh/", servers.refresh, name="refresh"),
@@ -24,6 +31,8 @@ urlpatterns = [
     path(
         "workspaces/<slug:slug>/mcp/<uuid:server_id>/waiting/<uuid:call_id>/", waiting.waiting_call, name="waiting_call"
     ),
+    path("account/", account.account_page, name="account"),
+    path("account/disconnect/", account.disconnect_everything, name="disconnect_everything"),
     path("mcp/oauth/start/", oauth.start, name="start"),
     path("mcp/oauth/callback/", oauth.callback, name="callback"),
     path("mcp/oauth/cancel/", oauth.cancel, name="cancel"),

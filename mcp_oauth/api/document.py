@@ -10,6 +10,7 @@ from functools import cache
 from typing import Any
 
 from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.http.response import HttpResponseBase
 from django.shortcuts import render
 from django.urls import get_script_prefix, reverse
 from django.views.decorators.http import require_safe
@@ -87,7 +88,7 @@ def schema_view(api: JsonApi) -> Callable[[HttpRequest], HttpResponse]:
     return schema
 
 
-def page_view(api: JsonApi) -> Callable[..., HttpResponse]:
+def page_view(api: JsonApi) -> Callable[..., HttpResponseBase]:
     """Return the view that shows the same to people."""
 
     @require_safe

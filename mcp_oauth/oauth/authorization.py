@@ -232,6 +232,7 @@ def validate_callback(parameters: Mapping[str, Sequence[str]], expected: Expecte
         raise CallbackRefused(
             "The answer came from another authorization server than the one you were sent to.",
             reason="issuer_mismatch",
+            next_step="Connect again. If it happens again, tell an administrator: somebody may stand in between.",
         )
     if not issuers and expected.iss_supported:
         raise CallbackRefused(

@@ -26,6 +26,7 @@ from mcp_oauth.exceptions import (
     InvalidClient,
     McpOAuthError,
     NotAllowed,
+    NotFound,
     SecretUnreadable,
 )
 from mcp_oauth.models import AuthorizationFlow, Event, McpServer, McpServerOAuth, Membership, StoredListing
@@ -211,12 +212,21 @@ def finish_authorization(user: Person, *, browser: str, parameters: Mapping[str,
 def _finish(flow: AuthorizationFlow, user: Person, browser: str, parameters: Mapping[str, Sequence[str]]) -> Connected:
     require_same_person(flow, user, browser)
     consume(flow)
-    server = server_for(user, flow.server)
+    try:
+        server = server_for(user, flow.server)
+    except NotFound as error:
+        raise NotFound(
+            _("You no longer belong to the workspace of %(server)s, so nothing was connected.")
+            % {"server": flow.server.name},
+            next_step=_("Ask one of its administrators to add you again."),
+        ) from error
     _require_oauth(server)
     _require_owner(server, user)
     if flow.server_generation != server.generation:
         raise CallbackRefused(
-            _("%(server)s was changed while you were away.") % {"server": server.name}, reason="server_changed"
+            _("%(server)s was changed while you were away.") % {"server": server.name},
+            reason="server_changed",
+            next_step=_("Connect again; you then see what it has become."),
         )
     metadata = AuthorizationServerMetadata.from_json(flow.metadata)
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
@@ -45,11 +46,14 @@ class Step:
 class Evidence:
     """The steps of one probe, discovery or diagnosis, in order. Holds no header, body or secret.
 
-    ``deadline``, on the clock of ``time.monotonic``, bounds all its requests together.
+    ``deadline``, on the clock of ``time.monotonic``, bounds all its requests together. ``on_ask`` is told of each
+    request before it is made, by its address and what it is for, and ``on_step`` of each step when it is there.
     """
 
     steps: list[Step] = field(default_factory=list)
     deadline: float | None = None
+    on_ask: Callable[[str, str], None] | None = field(default=None, repr=False)
+    on_step: Callable[[Step], None] | None = field(default=None, repr=False)
     _timed: tuple[HttpRequest, int] | None = field(default=None, init=False, repr=False)
 
     def fetch(
@@ -67,6 +71,8 @@ class Evidence:
             ServerUnreachable: as `wire.fetch`, or the evidence's own deadline has passed.
         """
         started = time.monotonic()
+        if self.on_ask is not None:
+            self.on_ask(request.url, what)
         try:
             response = wire.fetch(request, seconds=self._seconds(request, seconds, started), limit_bytes=limit_bytes)
         except McpOAuthError as error:
@@ -90,7 +96,7 @@ class Evidence:
         """Record what an answer turned out to mean, and which rule it breaks if it does."""
         timed = self._timed if self._timed is not None and self._timed[0] is request else None
         step = Step(request.method, request.url[:2000], what, status, verdict, note[:600], stage=stage)
-        self.steps.append(_with_error(replace(step, milliseconds=timed[1] if timed is not None else None), error))
+        self._add(_with_error(replace(step, milliseconds=timed[1] if timed is not None else None), error))
 
     def fact(
         self,
@@ -120,11 +126,16 @@ class Evidence:
             option=option,
             next_step=next_step,
         )
-        self.steps.append(_with_error(step, error))
+        self._add(_with_error(step, error))
 
     def as_json(self) -> list[dict[str, Any]]:
         """Return the steps as JSON objects."""
         return [asdict(step) for step in self.steps]
+
+    def _add(self, step: Step) -> None:
+        self.steps.append(step)
+        if self.on_step is not None:
+            self.on_step(step)
 
     def _seconds(self, request: HttpRequest, seconds: float | None, now: float) -> float | None:
         """Return how long a request may take.

@@ -12,7 +12,7 @@ from django.utils.translation import gettext as _
 
 from mcp_oauth.conf import settings
 from mcp_oauth.exceptions import CallbackRefused
-from mcp_oauth.models import AuthorizationFlow
+from mcp_oauth.models import AuthorizationFlow, McpServer
 from mcp_oauth.oauth.authorization import state_hash
 from mcp_oauth.services.workspaces import Person
 
@@ -33,21 +33,24 @@ def find_flow(parameters: Mapping[str, Sequence[str]]) -> AuthorizationFlow:
         )
     if flow is None:
         raise CallbackRefused(
-            _("This answer does not belong to any attempt to connect that we know of."),
+            _("No attempt to connect is open for this answer; it may have been cancelled, or its server removed."),
             reason="unknown_state",
             next_step=_("Start again from the connections page."),
         )
     return flow
 
 
-def cancel_flow(flow_id: uuid.UUID | str, user: Person) -> bool:
-    """Close one of the person's open flows; return whether it was open."""
+def cancel_flow(flow_id: uuid.UUID | str, user: Person) -> McpServer | None:
+    """Close one of the person's open flows; return the server it was for, ``None`` where it was not open."""
     try:
         key = uuid.UUID(str(flow_id))
     except ValueError:
-        return False
+        return None
+    flow = open_flows(user).select_related("server__workspace").filter(pk=key).defer("server__headers").first()
+    if flow is None:
+        return None
     deleted, _details = open_flows(user).filter(pk=key).delete()
-    return bool(deleted)
+    return flow.server if deleted else None
 
 
 def open_flows(user: Person) -> QuerySet[AuthorizationFlow]:

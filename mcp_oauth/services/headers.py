@@ -38,6 +38,11 @@ _MAX_HEADERS = 20
 _MAX_HEADER_VALUE = 8192
 
 
+def is_reserved(name: str) -> bool:
+    """Tell whether the application or the protocol sets a header itself."""
+    return name.strip().lower() in _RESERVED_HEADERS
+
+
 def parse_headers(text: str) -> dict[str, str]:
     """Return the headers of a text with one ``Name: value`` per line.
 
@@ -68,7 +73,7 @@ def check_headers(headers: Mapping[str, str]) -> None:
     for name, value in headers.items():
         if not _HEADER_NAME.fullmatch(name):
             raise InvalidRequest(_("“%(name)s” is not the name of a header.") % {"name": printable(name, 100)})
-        if name.lower() in _RESERVED_HEADERS:
+        if is_reserved(name):
             raise InvalidRequest(_("The header “%(name)s” is set by the application itself.") % {"name": name})
         if len(value) > _MAX_HEADER_VALUE or not value.isprintable() or not value.isascii():
             raise InvalidRequest(

@@ -1,4 +1,4 @@
-"""How often one person may do what costs others something: start a connection, come back from one, run a tool."""
+"""How often one person may do what costs others something: connect, run a tool, ask a server, look somebody up."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from mcp_oauth.services.workspaces import Person
 
 logger = logging.getLogger(__name__)
 
-Action = Literal["start", "callback", "call", "ask"]
+Action = Literal["start", "callback", "call", "ask", "look_up"]
 
 _WINDOW_SECONDS = 60
 
@@ -60,4 +60,5 @@ def _limit(action: Action) -> int:
         "callback": settings.CALLBACKS_PER_MINUTE,
         "call": settings.CALLS_PER_MINUTE,
         "ask": settings.ASKS_PER_MINUTE,
+        "look_up": settings.LOOKUPS_PER_MINUTE,
     }[action]

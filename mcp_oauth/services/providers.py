@@ -5,6 +5,7 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from functools import cache
 from importlib.resources import files
 from types import MappingProxyType
@@ -20,14 +21,15 @@ Registration = Literal["cimd", "dynamic", "manual"]
 REDIRECT_URI: Final = "{redirect_uri}"
 SERVER_URL: Final = "{server_url}"
 _REQUIRED: Final = frozenset({"name", "documentation", "registration", "auth_mode", "setup", "notes"})
-_OPTIONAL: Final = frozenset({"server_url", "options"})
+_OPTIONAL: Final = frozenset({"server_url", "issuers", "options"})
 
 
 @dataclass(frozen=True, slots=True)
 class Provider:
     """One entry of ``mcp_oauth/providers.toml``; ``server_url`` is empty for an identity provider.
 
-    ``options`` may contain ``{server_url}`` and ``setup`` contains ``{redirect_uri}`` where a client is made by hand.
+    ``issuers`` are patterns of issuers without their scheme. ``options`` may contain ``{server_url}`` and ``setup``
+    contains ``{redirect_uri}`` where a client is made by hand.
     """
 
     key: str
@@ -39,6 +41,7 @@ class Provider:
     options: Mapping[str, Any]
     setup: str
     notes: str
+    issuers: tuple[str, ...] = ()
 
     def options_for(self, server_url: str) -> dict[str, Any]:
         """Return the OAuth options for a server of this provider, as a JSON object."""
@@ -57,6 +60,17 @@ def providers() -> Mapping[str, Provider]:
     """Return every known provider by its short name, in the order of the file."""
     text = files("mcp_oauth").joinpath("providers.toml").read_text(encoding="utf-8")
     return MappingProxyType(parse_providers(text))
+
+
+def provider_of(server_url: str, issuer: str = "") -> Provider | None:
+    """Return the provider that a server's address, or else its issuer, belongs to."""
+    at = server_url.rstrip("/")
+    by_address = (known for known in providers().values() if known.server_url and known.server_url.rstrip("/") == at)
+    named = issuer.partition("://")[2].lower().rstrip("/") + "/"
+    by_issuer = (
+        known for known in providers().values() if any(fnmatchcase(named, pattern) for pattern in known.issuers)
+    )
+    return next(by_address, None) or (next(by_issuer, None) if issuer else None)
 
 
 def parse_providers(text: str) -> dict[str, Provider]:
@@ -82,7 +96,7 @@ def _provider(key: str, entry: Any) -> Provider:
         raise refuse(f"has the unknown key {unknown[0]!r}")
     if missing := sorted(_REQUIRED - entry.keys()):
         raise refuse(f"lacks the key {missing[0]!r}")
-    for name in sorted(entry.keys() - {"options"}):
+    for name in sorted(entry.keys() - {"options", "issuers"}):
         if not isinstance(entry[name], str) or not entry[name].strip() or not entry[name].isprintable():
             raise refuse(f"has a {name} that is not text on one line")
     for name, choices in (("registration", get_args(Registration)), ("auth_mode", McpServer.AuthMode.values)):
@@ -95,6 +109,9 @@ def _provider(key: str, entry: Any) -> Provider:
             raise refuse(f"has an unusable {name}") from error
     if entry["registration"] == "manual" and REDIRECT_URI not in entry["setup"]:
         raise refuse(f"does not say in its setup where {REDIRECT_URI} goes")
+    issuers = entry.get("issuers", [])
+    if not isinstance(issuers, list) or not all(isinstance(item, str) and "/" in item for item in issuers):
+        raise refuse("has issuers that are not a list of patterns with a path")
     options = entry.get("options", {})
     try:
         OAuthOptions.from_json(options)
@@ -110,4 +127,5 @@ def _provider(key: str, entry: Any) -> Provider:
         options=MappingProxyType(options),
         setup=entry["setup"],
         notes=entry["notes"],
+        issuers=tuple(issuers),
     )

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import logging
+import time
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from django.db import transaction
+from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from mcp_oauth.exceptions import McpOAuthError
+from mcp_oauth.conf import settings
+from mcp_oauth.exceptions import DeadlineExceeded, McpOAuthError
 from mcp_oauth.fields import sealed_value
 from mcp_oauth.messages import HttpResponse
 from mcp_oauth.models import AuthorizationFlow, Event, McpServerOAuth, Membership, StoredListing
@@ -26,6 +31,9 @@ from mcp_oauth.services.wire import end_sessions, fetch
 from mcp_oauth.services.workspaces import Person
 
 logger = logging.getLogger(__name__)
+
+# Providers that are told at once; each takes a thread and mostly waits.
+_MOST_AT_ONCE: Final = 16
 
 # Set while rows are deleted whose revocation was asked for, and answered, before.
 _revoked_already: ContextVar[bool] = ContextVar("mcp_oauth_revoked_already", default=False)
@@ -79,19 +87,43 @@ def revoke_upstream(grant: McpServerOAuth, *, actor: Person | None = None) -> bo
 
     Returns ``True`` when it agreed, ``False`` when it did not answer so, ``None`` when it offers no revocation.
     """
-    agreed, outcome, facts = _ask_to_revoke(grant)
+    return _recorded(grant, _ask_to_revoke(grant), actor)
+
+
+def revoke_together(grants: Iterable[McpServerOAuth], *, actor: Person | None = None) -> list[bool | None]:
+    """Tell the authorization servers of many grants at the same time; returns `revoke_upstream`'s word for each.
+
+    Everything together takes no longer than ``REVOKE_TOGETHER_SECONDS``. The grants come with their server and
+    registration, because the threads that ask touch no database.
+    """
+    rows = list(grants)
+    if not rows:
+        return []
+    deadline = time.monotonic() + settings.REVOKE_TOGETHER_SECONDS
+    with ThreadPoolExecutor(min(_MOST_AT_ONCE, len(rows)), thread_name_prefix="mcp-oauth-revoking") as pool:
+        # The reader's language travels in the context.
+        asked = [pool.submit(contextvars.copy_context().run, _ask_to_revoke, grant, deadline) for grant in rows]
+        answers = [future.result() for future in asked]
+    return [_recorded(grant, answer, actor) for grant, answer in zip(rows, answers, strict=True)]
+
+
+_Answer = tuple[bool | None, str, dict[str, Any]]
+
+
+def _recorded(grant: McpServerOAuth, answer: _Answer, actor: Person | None) -> bool | None:
+    agreed, outcome, facts = answer
     record(Event.Kind.REVOKED, grant.server, grant=grant, actor=actor, outcome=outcome, **facts)
     return agreed
 
 
-def _ask_to_revoke(grant: McpServerOAuth) -> tuple[bool | None, str, dict[str, Any]]:
+def _ask_to_revoke(grant: McpServerOAuth, deadline: float | None = None) -> _Answer:
     if not grant.revocation_endpoint:
         return None, "not_offered", {}
     facts: dict[str, Any] = {"document": grant.revocation_endpoint}
     try:
         client = credentials_of(grant)
-        refresh = _revoke_token(grant, grant.refresh_token, "refresh_token", client)
-        access = _revoke_token(grant, grant.access_token, "access_token", client)
+        refresh = _revoke_token(grant, grant.refresh_token, "refresh_token", client, deadline)
+        access = _revoke_token(grant, grant.access_token, "access_token", client, deadline)
     except McpOAuthError as error:
         # Whatever the authorization server does, the row goes.
         return False, error.code, facts
@@ -103,16 +135,24 @@ def _ask_to_revoke(grant: McpServerOAuth) -> tuple[bool | None, str, dict[str, A
 
 
 def _revoke_token(
-    grant: McpServerOAuth, token: str | None, hint: str, client: ClientCredentials
+    grant: McpServerOAuth, token: str | None, hint: str, client: ClientCredentials, deadline: float | None
 ) -> HttpResponse | None:
     """Ask for one token to be revoked; once more where the endpoint does not take how the client shows itself."""
     if token is None:
         return None
     endpoint = grant.revocation_endpoint
-    answer = fetch(revocation_request(token, hint, revocation_endpoint=endpoint, client=client))
+
+    def ask(*, otherwise: bool) -> HttpResponse:
+        left = None if deadline is None else min(deadline - time.monotonic(), settings.OAUTH_REQUEST_SECONDS)
+        if left is not None and left <= 0:
+            raise DeadlineExceeded(_("It was not asked any more, because the time was over."), document=endpoint)
+        request = revocation_request(token, hint, revocation_endpoint=endpoint, client=client, otherwise=otherwise)
+        return fetch(request, seconds=left)
+
+    answer = ask(otherwise=False)
     if not client_was_refused(answer):
         return answer
-    again = fetch(revocation_request(token, hint, revocation_endpoint=endpoint, client=client, otherwise=True))
+    again = ask(otherwise=True)
     return answer if client_was_refused(again) else again
 
 
@@ -122,6 +162,23 @@ def end_grant(grant: McpServerOAuth, *, actor: Person | None = None) -> bool | N
     The row goes whatever the authorization server answers.
     """
     revoked = revoke_upstream(grant, actor=actor)
+    _forget(grant, actor)
+    return revoked
+
+
+def end_grants(grants: Iterable[McpServerOAuth], *, actor: Person | None = None) -> list[bool | None]:
+    """End many grants as `end_grant` does one; their authorization servers are told at the same time.
+
+    The grants come with their server and registration.
+    """
+    rows = list(grants)
+    answers = revoke_together(rows, actor=actor)
+    for grant in rows:
+        _forget(grant, actor)
+    return answers
+
+
+def _forget(grant: McpServerOAuth, actor: Person | None) -> None:
     whose = {"server_id": grant.server_id, "user_id": grant.user_id}
     with transaction.atomic(), revoked_already():
         # Flows first: a callback that is storing its grant right now holds its flow, and the grant goes after it.
@@ -130,7 +187,6 @@ def end_grant(grant: McpServerOAuth, *, actor: Person | None = None) -> bool | N
         listings.forget(StoredListing.objects.filter(**whose))
         end_sessions(grant_id=grant.pk)
         record(Event.Kind.DISCONNECTED, grant.server, grant=grant, actor=actor, outcome="by_request")
-    return revoked
 
 
 @contextlib.contextmanager

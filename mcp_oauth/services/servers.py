@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import re
 from collections.abc import Mapping, Sequence
@@ -13,6 +14,7 @@ from django.db.models import F
 from django.utils import timezone
 from django.utils.text import slugify
 from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 
 from mcp_oauth.conf import settings
 from mcp_oauth.exceptions import (
@@ -24,7 +26,7 @@ from mcp_oauth.exceptions import (
     ServerUnreachable,
 )
 from mcp_oauth.fields import sealed_value
-from mcp_oauth.models import Event, McpServer, McpServerOAuth, StoredListing, Workspace
+from mcp_oauth.models import AuthorizationFlow, Event, McpServer, McpServerOAuth, StoredListing, Workspace
 from mcp_oauth.oauth.options import OAuthOptions
 from mcp_oauth.oauth.urls import check_endpoint, check_server_address, same_origin
 from mcp_oauth.services import listings
@@ -33,7 +35,7 @@ from mcp_oauth.services.enterprise import check_address
 from mcp_oauth.services.events import record
 from mcp_oauth.services.headers import check_headers
 from mcp_oauth.services.probes import ProbeReport, probe
-from mcp_oauth.services.revocation import Ended, holds_tokens, revoke_upstream, revoked_already
+from mcp_oauth.services.revocation import Ended, holds_tokens, revoke_together, revoked_already
 from mcp_oauth.services.tool_policy import check_patterns
 from mcp_oauth.services.wire import end_sessions
 from mcp_oauth.services.workload import check_name
@@ -113,10 +115,140 @@ def opt_outs_of(server: McpServer) -> tuple[str, ...]:
     return OAuthOptions.from_json(readable_options(server)).opt_outs()
 
 
-def add_server(workspace: Workspace, wanted: ServerSettings, *, actor: Person | None = None) -> McpServer:
+@dataclass(frozen=True)
+class Consequences:
+    """What a change of a server ends: how many grants, open attempts to connect, and which stored secrets.
+
+    ``ends_access`` tells that people agreed to something else than what the server would be; ``shared`` that the one
+    grant that ends is the workspace's.
+    """
+
+    ends_access: bool = False
+    grants: int = 0
+    shared: bool = False
+    flows: int = 0
+    secrets: tuple[str, ...] = ()
+
+    @property
+    def kinds(self) -> frozenset[str]:
+        """Which kinds of loss a person has to agree to; empty where nobody loses anything."""
+        losses = {"grants": self.grants, "flows": self.flows, "secrets": self.secrets}
+        return frozenset(kind for kind, loss in losses.items() if loss)
+
+    def in_words(self) -> list[str]:
+        """Return what ends, one sentence each."""
+        sentences = []
+        if self.grants and self.shared:
+            sentences.append(
+                _("The workspace's shared connection ends and is revoked at the provider where it can be.")
+            )
+        elif self.grants:
+            text = ngettext(
+                "The access of %(number)d person ends and is revoked at the provider where it can be; they have to "
+                "connect again.",
+                "The access of %(number)d people ends and is revoked at the provider where it can be; they have to "
+                "connect again.",
+                self.grants,
+            )
+            sentences.append(text % {"number": self.grants})
+        if self.flows:
+            text = ngettext(
+                "%(number)d person who is connecting right now has to start again.",
+                "%(number)d people who are connecting right now have to start again.",
+                self.flows,
+            )
+            sentences.append(text % {"number": self.flows})
+        if self.ends_access:
+            sentences.append(_("Open sessions with the server end, and its tools are listed anew."))
+        names = _names_of_secrets()
+        sentences.extend(
+            _("%(secret)s belongs to the old settings and is erased; enter it again if it is still needed.")
+            % {"secret": names[name]}
+            for name in self.secrets
+        )
+        return sentences
+
+
+@dataclass(frozen=True)
+class PreparedUpdate:
+    """A change of a server that was checked, for which the server was asked if need be, and that nothing stores yet."""
+
+    url: str
+    report: ProbeReport | None
+    consequences: Consequences
+
+
+def prepare_update(server: McpServer, wanted: ServerSettings) -> PreparedUpdate:
+    """Check a change and find out what it would end; nothing is changed.
+
+    Raises:
+        InvalidServerAddress, InvalidRequest: the input is malformed.
+        ServerUnreachable, ServerRefused: the new address does not answer and no kind was chosen.
+    """
+    url = check_settings(wanted, server)
+    report: ProbeReport | None = None
+    # What was found out stays found out: a rename, or switching a dead server off, needs no answer from it.
+    unknown = wanted.auth_mode is None and server.auth_mode_source == McpServer.AuthModeSource.PERSON
+    if url != server.url or unknown:
+        report = probe(url, OAuthOptions.from_json(dict(wanted.options)))
+        if wanted.auth_mode is None:
+            _require_answer(report)
+    return PreparedUpdate(url, report, consequences_of(server, wanted, url, report))
+
+
+def check_settings(wanted: ServerSettings, server: McpServer) -> str:
+    """Check what would be stored for an existing server, and return the address as it would be stored.
+
+    Raises:
+        InvalidServerAddress, InvalidRequest: the input is malformed.
+    """
+    _check(wanted, token_stored=sealed_value(server, "initial_access_token") is not None)
+    return check_server_address(wanted.url, allow_loopback=settings.ALLOW_LOOPBACK)
+
+
+def consequences_of(
+    server: McpServer, wanted: ServerSettings, url: str, report: ProbeReport | None = None
+) -> Consequences:
+    """Return what a change ends; without a ``report``, a kind that is only found out by asking counts as unchanged."""
+    after = copy.copy(server)
+    _apply(after, wanted, url)
+    if report is not None:
+        _take_probe(after, report, keep_auth_mode=wanted.auth_mode is not None)
+    lost = tuple(
+        name
+        for name in McpServer.SECRETS
+        if sealed_value(server, name) is not None
+        and sealed_value(after, name) is None
+        and getattr(wanted, name) is None
+    )
+    if not _ends_access(_identity(server), after, wanted):
+        return Consequences(secrets=lost)
+    grants = McpServerOAuth.objects.filter(server=server, state=McpServerOAuth.State.ACTIVE)
+    flows = AuthorizationFlow.objects.filter(server=server, consumed_at__isnull=True, expires_at__gt=timezone.now())
+    return Consequences(
+        ends_access=True,
+        grants=grants.count(),
+        shared=server.grant_is_shared,
+        flows=flows.values("user_id").distinct().count(),
+        secrets=lost,
+    )
+
+
+def _names_of_secrets() -> dict[str, str]:
+    return {
+        "headers": _("What the stored headers hold"),
+        "client_secret": _("The stored client secret"),
+        "initial_access_token": _("The stored token to register with"),
+        "idp_client_secret": _("The stored secret for the company's identity provider"),
+    }
+
+
+def add_server(
+    workspace: Workspace, wanted: ServerSettings, *, actor: Person | None = None, report: ProbeReport | None = None
+) -> McpServer:
     """Add a server to a workspace after asking it what it is.
 
-    ``actor`` is who does it, for the record.
+    ``actor`` is who does it, for the record. ``report`` is what the server answered just now, if it was asked already.
 
     A kind of authorization chosen by a person is kept whatever the server answers; without a choice, a server
     that does not answer as one is not added.
@@ -127,7 +259,8 @@ def add_server(workspace: Workspace, wanted: ServerSettings, *, actor: Person | 
     """
     _check(wanted)
     url = check_server_address(wanted.url, allow_loopback=settings.ALLOW_LOOPBACK)
-    report = probe(url, OAuthOptions.from_json(dict(wanted.options)))
+    if report is None:
+        report = probe(url, OAuthOptions.from_json(dict(wanted.options)))
     if wanted.auth_mode is None:
         _require_answer(report)
     server = McpServer(workspace=workspace, slug=wanted.slug.strip() or _free_slug(workspace, wanted.name, url))
@@ -145,10 +278,17 @@ def add_server(workspace: Workspace, wanted: ServerSettings, *, actor: Person | 
     return server
 
 
-def update_server(server: McpServer, wanted: ServerSettings, *, actor: Person | None = None) -> Ended:
+def update_server(
+    server: McpServer,
+    wanted: ServerSettings,
+    *,
+    actor: Person | None = None,
+    prepared: PreparedUpdate | None = None,
+) -> Ended:
     """Change a server; a change of address, client, issuer or kind of authorization ends its grants.
 
-    Returns what became of the grants that ended. ``actor`` is who does it, for the record.
+    Returns what became of the grants that ended. ``actor`` is who does it, for the record; ``prepared`` is what
+    `prepare_update` said of this very change.
 
     Stored headers stay with the origin, and a stored client secret with the origin, client and issuer they were
     entered for; where those change, the secrets are forgotten unless they are entered again.
@@ -157,19 +297,11 @@ def update_server(server: McpServer, wanted: ServerSettings, *, actor: Person | 
         InvalidServerAddress, InvalidRequest: the input is malformed; nothing is changed.
         ServerUnreachable, ServerRefused: the new address does not answer and no kind was chosen; nothing is changed.
     """
-    _check(wanted, token_stored=sealed_value(server, "initial_access_token") is not None)
-    url = check_server_address(wanted.url, allow_loopback=settings.ALLOW_LOOPBACK)
+    prepared = prepared or prepare_update(server, wanted)
+    url, report = prepared.url, prepared.report
     before, plain = _identity(server), _plain_facts(server)
-    report: ProbeReport | None = None
-    # What was found out stays found out: a rename, or switching a dead server off, needs no answer from it.
-    unknown = wanted.auth_mode is None and server.auth_mode_source == McpServer.AuthModeSource.PERSON
-    if url != server.url or unknown:
-        report = probe(url, OAuthOptions.from_json(dict(wanted.options)))
-        if wanted.auth_mode is None:
-            _require_answer(report)
     if url != server.url:
         server.protocol_version, server.discover_result = "", None
-    secret_given = wanted.client_secret is not None or wanted.idp_client_secret is not None
     headers_given = wanted.headers is not None
     _apply(server, wanted, url)
     if report is not None:
@@ -177,7 +309,7 @@ def update_server(server: McpServer, wanted: ServerSettings, *, actor: Person | 
     changed = [name for name, value in _plain_facts(server).items() if value != plain[name]] + wanted.secrets_given()
     policy = _policy(server) if {"allowed_tools", "denied_tools"} & set(changed) else {}
     ended = Ended()
-    if _identity(server) != before or secret_given:
+    if _ends_access(before, server, wanted):
         # With the client that is stored until now, hence before the row changes.
         ended = _revoke_all(server, actor)
         with transaction.atomic():
@@ -216,7 +348,7 @@ def delete_server(server: McpServer, *, actor: Person | None = None) -> Ended:
 
 def _revoke_all(server: McpServer, actor: Person | None) -> Ended:
     grants = McpServerOAuth.objects.select_related("server", "registration").filter(server=server)
-    return Ended.of(revoke_upstream(grant, actor=actor) for grant in grants if holds_tokens(grant))
+    return Ended.of(revoke_together((grant for grant in grants if holds_tokens(grant)), actor=actor))
 
 
 def _record_change(server: McpServer, what: str, actor: Person | None, **details: Any) -> None:
@@ -475,6 +607,11 @@ def _take_probe(server: McpServer, report: ProbeReport, *, keep_auth_mode: bool)
     if report.auth_mode is not None and not keep_auth_mode:
         server.auth_mode = report.auth_mode
         server.auth_mode_source = McpServer.AuthModeSource.PROBE
+
+
+def _ends_access(before: tuple[Any, ...], after: McpServer, wanted: ServerSettings) -> bool:
+    """Whether a change is one to something that people did not agree to."""
+    return _identity(after) != before or wanted.client_secret is not None or wanted.idp_client_secret is not None
 
 
 def _identity(server: McpServer) -> tuple[Any, ...]:

@@ -32,11 +32,18 @@ DESTINATIONS: Final[tuple[Destination, ...]] = (
         "settings",
         gettext_lazy("Connections"),
         "connections",
-        frozenset({"server", "run", "add", "edit", "delete", "diagnose", "waiting", "waiting_call"}),
+        frozenset(
+            {
+                *("server", "run", "waiting", "waiting_call", "edit", "delete", "diagnose"),
+                *("add", "ask", "import_servers", "export_servers"),
+            }
+        ),
     ),
+    Destination("members", gettext_lazy("Members"), "members", frozenset({"member_role", "member_remove"})),
 )
 # What is the person's own, in the menu behind their name.
 PERSONAL: Final[tuple[Destination, ...]] = (
+    Destination("account", gettext_lazy("Your account"), "person", frozenset({"disconnect_everything"})),
     Destination("tokens", gettext_lazy("API tokens"), "key", frozenset({"api_docs"})),
 )
 

@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+from urllib.parse import urlencode
+
+from django.conf import settings as django_settings
 from django.contrib import messages
 from django.http import HttpRequest, HttpResponse, JsonResponse, QueryDict
-from django.shortcuts import redirect, render
+from django.shortcuts import redirect, render, resolve_url
 from django.urls import reverse
 from django.utils.translation import gettext as _
 from django.views.decorators.debug import sensitive_variables
 from django.views.decorators.http import require_POST, require_safe
 
 from mcp_oauth.conf import settings
-from mcp_oauth.exceptions import CallbackRefused, McpOAuthError, NotFound, NotSignedIn
+from mcp_oauth.exceptions import (
+    CallbackRefused,
+    McpOAuthError,
+    NotFound,
+    NotSignedIn,
+)
 from mcp_oauth.models import AuthorizationFlow, McpServer
 from mcp_oauth.oauth.registration import client_metadata_document
 from mcp_oauth.services import connections, flows, limits
 from mcp_oauth.services.registrations import client_metadata_url, redirect_uri
-from mcp_oauth.services.workspaces import place_in
+from mcp_oauth.services.workspaces import place_in, server_for
 from mcp_oauth.views.access import SignedInRequest, browser_secret, page_context, person_required, wants_json
 
 # `sensitive_variables()` is first on every view beneath which a secret is held: a report of a crash then shows no
@@ -38,22 +46,27 @@ def start(request: SignedInRequest) -> HttpResponse:
         browser=browser_secret(request, create=True),
         again=request.POST.get("again") == "1",
     )
-    back_url = _settings_url(started.server)
     if started.status == "already_authorized":
         if wants_json(request):
             return JsonResponse({"status": started.status})
         messages.info(request, _("You are already connected to %(name)s.") % {"name": started.server.name})
-        return redirect(back_url)
-    if wants_json(request):
-        return _unstored(
-            JsonResponse(
-                {
-                    "status": started.status,
-                    "authorization_url": started.authorization_url,
-                    "flow": str(started.flow_id),
-                }
-            )
-        )
+        return redirect(_settings_url(started.server))
+    return started_json(started) if wants_json(request) else leaving_page(request, started)
+
+
+def started_json(started: connections.AuthorizationStart, **more: str) -> HttpResponse:
+    """Tell a program where to send its person."""
+    answer = {
+        "status": started.status,
+        "authorization_url": started.authorization_url,
+        "flow": str(started.flow_id),
+        **more,
+    }
+    return _unstored(JsonResponse(answer))
+
+
+def leaving_page(request: SignedInRequest, started: connections.AuthorizationStart) -> HttpResponse:
+    """Show where the person is about to go, and go there."""
     context = {
         **page_context(request, place_in(request.user, started.server.workspace.slug)),
         "server_name": started.server.name,
@@ -61,7 +74,7 @@ def start(request: SignedInRequest) -> HttpResponse:
         "scopes": started.scopes,
         "authorization_url": started.authorization_url,
         "flow_id": str(started.flow_id),
-        "back_url": back_url,
+        "back_url": _settings_url(started.server),
     }
     response = render(request, "mcp_oauth/leaving.html", context)
     # A page that leaves by itself, not a redirect: CSP's form-action would stop a form's redirect to another
@@ -96,7 +109,7 @@ def callback(request: HttpRequest) -> HttpResponse:
     context = {
         **page_context(request, None),
         "outcome": "connected" if error is None else "refused",
-        "title": _("You are connected") if error is None else _("Not connected"),
+        "title": _title_of(error),
         "message": (
             error.user_message
             if error is not None
@@ -107,7 +120,8 @@ def callback(request: HttpRequest) -> HttpResponse:
         "server_name": server.name if server is not None else "",
         "server_id": str(server.pk) if server is not None else "",
         "flow_id": str(flow.pk) if flow is not None else "",
-        "back_url": _settings_url(server) if server is not None else reverse("mcp_oauth:home"),
+        "back_url": _way_back(request, server),
+        "sign_in_url": _sign_in_url() if isinstance(error, NotSignedIn) else "",
     }
     response = render(request, "mcp_oauth/callback.html", context, status=error.http_status if error else 200)
     # The callback answers a person; a gateway's status would invite proxies to try again.
@@ -120,10 +134,10 @@ def callback(request: HttpRequest) -> HttpResponse:
 @person_required
 def cancel(request: SignedInRequest) -> HttpResponse:
     """Close one of the person's own open flows."""
-    cancelled = flows.cancel_flow(request.POST.get("flow", ""), request.user)
+    server = flows.cancel_flow(request.POST.get("flow", ""), request.user)
     if wants_json(request):
-        return JsonResponse({"status": "cancelled" if cancelled else "not_open"})
-    return redirect("mcp_oauth:home")
+        return JsonResponse({"status": "cancelled" if server is not None else "not_open"})
+    return redirect(_way_back(request, server))
 
 
 @require_POST
@@ -153,7 +167,7 @@ def disconnect(request: SignedInRequest) -> HttpResponse:
     else:
         text = _("Disconnected from %(name)s. The provider did not confirm it; remove the access there as well.")
     messages.success(request, text % {"name": ended.server.name})
-    return redirect(_settings_url(ended.server))
+    return redirect("mcp_oauth:account" if request.POST.get("from") == "account" else _settings_url(ended.server))
 
 
 @require_safe
@@ -193,6 +207,30 @@ def _own_flow(request: HttpRequest, parameters: dict[str, list[str]]) -> Authori
     except CallbackRefused:
         return None
     return flow if flow.user_id == request.user.pk else None
+
+
+def _title_of(error: McpOAuthError | None) -> str:
+    if error is None:
+        return _("You are connected")
+    # Opened twice, it may well have connected the first time.
+    used = isinstance(error, CallbackRefused) and error.reason == "used"
+    return _("This was used already") if used else _("Not connected")
+
+
+def _way_back(request: HttpRequest, server: McpServer | None) -> str:
+    """Return where the person can connect again; the first page, where the workspace is not theirs any more."""
+    if server is None:
+        return reverse("mcp_oauth:home")
+    try:
+        server_for(request.user, server)
+    except NotFound:
+        return reverse("mcp_oauth:home")
+    return _settings_url(server)
+
+
+def _sign_in_url() -> str:
+    # Not back to the callback: its address holds a code, which belongs into no other address.
+    return f"{resolve_url(django_settings.LOGIN_URL)}?{urlencode({'next': reverse('mcp_oauth:home')})}"
 
 
 def _settings_url(server: McpServer) -> str:

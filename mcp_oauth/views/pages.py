@@ -8,6 +8,7 @@ from django.urls import reverse
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_safe
 
+from mcp_oauth.services.members import may_create_workspaces
 from mcp_oauth.services.workspaces import place_in, workspaces_of
 from mcp_oauth.views.access import SignedInRequest, page_context, person_required
 from mcp_oauth.views.cards import SORTS, cards_for, grouped, in_order, state_choices
@@ -19,7 +20,8 @@ def home(request: SignedInRequest) -> HttpResponse:
     """Send the person to their workspace."""
     workspace = workspaces_of(request.user).first()
     if workspace is None:
-        return render(request, "mcp_oauth/no_workspace.html", page_context(request, None))
+        context = {**page_context(request, None), "may_create": may_create_workspaces(request.user)}
+        return render(request, "mcp_oauth/no_workspace.html", context)
     return redirect("mcp_oauth:settings", slug=workspace.slug)
 
 

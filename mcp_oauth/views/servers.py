@@ -1,4 +1,4 @@
-"""Pages about one server: its tools, running one, changing it, and what the probe saw."""
+"""Pages about one server: its tools, running one, removing it, and what the probe saw."""
 
 from __future__ import annotations
 
@@ -27,19 +27,18 @@ from mcp_oauth.exceptions import (
     McpOAuthError,
     NotFound,
 )
-from mcp_oauth.forms import ServerForm
 from mcp_oauth.models import McpServer, McpServerOAuth
 from mcp_oauth.services import catalog, limits, servers
 from mcp_oauth.services.calls import call_tool
 from mcp_oauth.services.catalog import list_tools
 from mcp_oauth.services.diagnosis import Diagnosis, diagnose_server
-from mcp_oauth.services.registrations import client_ids_of, shown_redirect_uri
+from mcp_oauth.services.registrations import client_ids_of
 from mcp_oauth.services.removal import keep_server, schedule_removal
-from mcp_oauth.services.workspaces import Place, place_in, require_admin
+from mcp_oauth.services.workspaces import Place, require_admin
 from mcp_oauth.sessions.results import ToolDescription
 from mcp_oauth.views.access import SignedInRequest, page_context, person_required, place_and_server, wants_json
 from mcp_oauth.views.cards import card_for
-from mcp_oauth.views.diagnosis import StageView, stage_views, step_views
+from mcp_oauth.views.diagnosis import StageView, stage_views
 from mcp_oauth.views.report import report_text
 from mcp_oauth.views.sequence import Later, Sequence, drawing, what_follows
 from mcp_oauth.views.tools import ErrorView, result_view, tool_view
@@ -120,55 +119,6 @@ def _waiting_url(slug: str, server: McpServer, error: McpOAuthError | None) -> s
     """Return where the call goes on that an error left waiting; empty where none does."""
     call = getattr(error, "call", "")
     return reverse("mcp_oauth:waiting_call", args=[slug, server.pk, call]) if call else ""
-
-
-@sensitive_variables()
-@sensitive_post_parameters(*ServerForm.secret_fields)
-@require_http_methods(["GET", "HEAD", "POST"])
-@person_required
-def add(request: SignedInRequest, slug: str) -> HttpResponse:
-    """Add a server after asking it what it is."""
-    place = place_in(request.user, slug)
-    require_admin(place)
-    form = ServerForm(request.POST) if request.method == "POST" else ServerForm()
-    if request.method == "POST" and form.is_valid():
-        try:
-            limits.count(request.user, "ask")
-            added = servers.add_server(place.workspace, form.wanted(), actor=request.user)
-        except McpOAuthError as error:
-            form.add_typed_error(error)
-        else:
-            messages.success(request, f"{added.name}: {added.probe_verdict}")
-            return redirect(_settings_url(place) + f"#server-{added.pk}")
-    return _form_page(request, place, form, None)
-
-
-@sensitive_variables()
-@sensitive_post_parameters(*ServerForm.secret_fields)
-@require_http_methods(["GET", "HEAD", "POST"])
-@person_required
-def edit(request: SignedInRequest, slug: str, server_id: uuid.UUID) -> HttpResponse:
-    """Change a server; what the change ends was said on the form."""
-    place, changed = place_and_server(request, slug, server_id)
-    require_admin(place)
-    form = ServerForm(request.POST, server=changed) if request.method == "POST" else ServerForm(server=changed)
-    if request.method == "POST" and form.is_valid():
-        generation, stored = changed.generation, _stored_secrets(changed)
-        try:
-            limits.count(request.user, "ask")
-            ended = servers.update_server(changed, form.wanted(), actor=request.user)
-        except McpOAuthError as error:
-            _read_again(changed)
-            form.add_typed_error(error)
-        else:
-            text = _("%(name)s is saved.") % {"name": changed.name}
-            if changed.generation != generation:
-                text += " " + _("People have to connect to it again.") + f" {ended.in_words()}".rstrip()
-            if stored - _stored_secrets(changed) - form.cleared():
-                text += " " + _("A stored secret belonged to the old settings and was removed; enter it again.")
-            messages.success(request, text)
-            return redirect(_settings_url(place) + f"#server-{changed.pk}")
-    return _form_page(request, place, form, changed)
 
 
 @sensitive_variables()
@@ -313,28 +263,6 @@ def _arguments(text: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise InvalidRequest(_('The arguments must be a JSON object, for example {"title": "Hello"}.'))
     return value
-
-
-def _stored_secrets(server: McpServer) -> set[str]:
-    """Return which secrets a server has, without opening them."""
-    row = McpServer.objects.filter(pk=server.pk).values(*ServerForm.secret_fields).first()
-    return {name for name, sealed in row.items() if sealed} if row is not None else set()
-
-
-def _form_page(request: SignedInRequest, place: Place, form: ServerForm, server: McpServer | None) -> HttpResponse:
-    stored = _stored_secrets(server) if server is not None else set()
-    context = {
-        **page_context(request, place),
-        "form": form,
-        "server": server,
-        "redirect_uri": shown_redirect_uri(),
-        "has_headers": "headers" in stored,
-        "has_client_secret": "client_secret" in stored,
-        "has_initial_access_token": "initial_access_token" in stored,
-        "probe_steps": step_views(server.probe_evidence()) if server is not None else [],
-        "back_url": _settings_url(place),
-    }
-    return _private(render(request, "mcp_oauth/server_form.html", context, status=400 if form.errors else 200))
 
 
 def _read_again(server: McpServer) -> None:

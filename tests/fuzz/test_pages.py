@@ -192,6 +192,7 @@ OUR_ADDRESSES = {
     "card.start_url",
     "card.tools_url",
     "field.id_for_label",
+    "finding.provider.documentation",  # of providers.toml
     "firstof",
     "icon",
     "logout_url",
@@ -199,6 +200,14 @@ OUR_ADDRESSES = {
     "static",
     "step.url",
     "to.url",
+    "form_key",  # names of the forms of an mcp.json
+    "import_url",
+    "item.leave_url",
+    "item.page_url",
+    "item.remove_url",
+    "key",
+    "sign_in_url",
+    "tokens_url",
     "tool.anchor",
     "url",
 }

@@ -117,10 +117,13 @@ def test_the_page_on_the_way_can_be_left_before_it_goes_on(
     page = reader.settings()
 
     reader.card(server).get_by_role("button", name="Connect with OAuth").click()
-    page.get_by_role("link", name="Cancel").click()
+    page.get_by_role("link", name="Back").click()
 
     expect(page.get_by_role("heading", name="Connections")).to_be_visible()
     expect(reader.card(server)).to_contain_text("Waiting for you in the other window")
+    reader.card(server).get_by_role("button", name="Cancel Tracker").click()
+    expect(reader.card(server).get_by_role("button", name="Connect with OAuth")).to_be_visible()
+    assert not AuthorizationFlow.objects.exists()
 
 
 def test_refusing_consent_is_told_in_both_windows(reader: Reader, protected_mcp_server: Serve) -> None:

@@ -309,17 +309,21 @@ def test_axe_finds_nothing_on_the_forms(open_browser: OpenBrowser, scheme: Schem
     reader = open_browser(color_scheme=scheme)
     page = reader.open(f"/workspaces/{reader.workspace.slug}/mcp/add/")
     assert_accessible(page, "add")
+    page.get_by_label("Address").fill("http://user:password@example.com/")
+    page.get_by_role("button", name="Continue").click()
+    expect(page.get_by_role("alert")).to_contain_text("password")
+    assert_accessible(page, "add, with an address refused")
+
+    server = new_server(reader.workspace, "https://mcp.example.com/mcp", name="Tracker")
+    page = reader.open(f"{reader.server_path(server)}edit/")
     for fold in page.locator("details.fold > summary").all():
         fold.click()
-    assert_accessible(page, "add, everything open")
-    page.get_by_role("button", name="Add server").click()
-    expect(page.get_by_role("alert")).to_be_visible()
-    assert_accessible(page, "add, with errors")
-    page.get_by_label("Name", exact=True).fill("Nobody")
+    assert_accessible(page, "edit, everything open")
+    page.get_by_label("Name", exact=True).fill("")
     page.get_by_label("Address").fill("http://user:password@example.com/")
-    page.get_by_role("button", name="Add server").click()
+    page.get_by_role("button", name="Save").click()
     expect(page.get_by_role("alert")).to_contain_text("Address")
-    assert_accessible(page, "add, with an address refused")
+    assert_accessible(page, "edit, with errors")
 
 
 @SCHEMES

@@ -41,6 +41,9 @@ CANARY = "canary-51c8"
 NOBODY = "http://127.0.0.1:9/mcp"
 JSON = "application/json"
 OF_A_SERVER = ("server", "run", "edit", "delete", "keep", "refresh", "diagnose", "waiting")
+OF_A_WORKSPACE = ("settings", "add", "ask", "import_servers", "export_servers", "members")
+# An administrator agreed to everything that a change ends.
+AGREED = {"agreed": ["grants", "flows", "secrets"]}
 
 Answer = Any
 Serve = Callable[..., OpenServer]
@@ -49,11 +52,16 @@ Protect = Callable[..., ProtectedServer]
 
 def path_to(name: str, server: McpServer, slug: str = "") -> str:
     """Return the address of a view for a server, in its own workspace unless another one is named."""
+    slug = slug or server.workspace.slug
+    # Of whoever is in that workspace longest.
+    memberships = Membership.objects.filter(workspace_id=server.workspace_id).order_by("created_at")
+    membership_id = memberships.values_list("pk", flat=True).first() or uuid.uuid4()
     wanted: dict[str, dict[str, Any]] = {
-        **{key: {"slug": slug or server.workspace.slug, "server_id": server.pk} for key in OF_A_SERVER},
-        **{key: {"slug": slug or server.workspace.slug} for key in ("settings", "add")},
+        **{key: {"slug": slug, "server_id": server.pk} for key in OF_A_SERVER},
+        **{key: {"slug": slug} for key in OF_A_WORKSPACE},
+        **{key: {"slug": slug, "membership_id": membership_id} for key in ("member_role", "member_remove")},
         "revoke_token": {"token_id": server.pk},
-        "waiting_call": {"slug": slug or server.workspace.slug, "server_id": server.pk, "call_id": server.pk},
+        "waiting_call": {"slug": slug, "server_id": server.pk, "call_id": server.pk},
         "api_tools": {"server_id": server.pk},
         "api_call": {"server_id": server.pk, "name": "echo"},
     }
@@ -89,6 +97,20 @@ MATRIX: dict[tuple[str, str], tuple[int, int, int, int]] = {
     ("settings", "get"): (LOGIN, 200, 200, 404),
     ("add", "get"): (LOGIN, 403, 200, 404),
     ("add", "post"): (LOGIN, 403, 400, 404),
+    ("ask", "post"): (LOGIN, 403, 400, 404),
+    ("import_servers", "get"): (LOGIN, 403, 200, 404),
+    ("import_servers", "post"): (LOGIN, 403, 400, 404),
+    ("export_servers", "get"): (LOGIN, 200, 200, 404),
+    ("members", "get"): (LOGIN, 200, 200, 404),
+    ("members", "post"): (LOGIN, 403, 400, 404),
+    ("member_role", "post"): (LOGIN, 403, 400, 404),
+    ("member_remove", "get"): (LOGIN, 403, 200, 404),
+    ("member_remove", "post"): (LOGIN, 403, 302, 404),
+    ("new_workspace", "get"): (LOGIN, 403, 403, 403),
+    ("new_workspace", "post"): (LOGIN, 403, 403, 403),
+    ("account", "get"): (LOGIN, 200, 200, 200),
+    ("disconnect_everything", "get"): (LOGIN, 200, 200, 200),
+    ("disconnect_everything", "post"): (LOGIN, 200, 200, 200),
     ("server", "get"): (LOGIN, 200, 200, 404),
     ("run", "get"): (LOGIN, 200, 200, 404),
     ("run", "post"): (LOGIN, 404, 404, 404),
@@ -129,6 +151,7 @@ def test_the_matrix_names_every_view() -> None:
 def test_each_role_gets_where_it_may(view: str, method: str, open_mcp_server: Serve) -> None:
     workspace = new_workspace()
     server = new_server(workspace, open_mcp_server().url)
+    member(workspace, "colleague")
     path = path_to(view, server)
     people = [
         Client(),
@@ -386,8 +409,8 @@ def test_a_typed_header_is_not_rendered_back_after_an_error_while_name_and_addre
 
 def test_a_site_that_does_not_know_its_address_says_so_where_it_would_be_copied(settings: Any) -> None:
     settings.MCP_OAUTH = {**settings.MCP_OAUTH, "PUBLIC_URL": ""}
-    workspace = new_workspace()
-    page = browser_of(member(workspace, role=Membership.Role.ADMIN)).get(f"/workspaces/{workspace.slug}/mcp/add/")
+    server = stored_server(new_workspace())
+    page = browser_of(member(server.workspace, role=ADMIN)).get(path_to("edit", server))
 
     assert page.status_code == 200
     assert "does not know its own public address" in page.content.decode()
@@ -403,10 +426,9 @@ def test_a_form_without_typed_secrets_asks_for_none() -> None:
 
 
 def test_a_browser_fills_no_saved_password_into_the_client_secret() -> None:
-    workspace = new_workspace()
-    add = reverse("mcp_oauth:add", kwargs={"slug": workspace.slug})
+    server = stored_server(new_workspace())
 
-    form = browser_of(member(workspace, role=ADMIN)).get(add).context["form"]
+    form = browser_of(member(server.workspace, role=ADMIN)).get(path_to("edit", server)).context["form"]
 
     assert 'autocomplete="new-password"' in str(form["client_secret"])
 
@@ -525,15 +547,23 @@ def test_odd_text_neither_breaks_a_page_nor_runs_in_it(text: str, open_mcp_serve
 
 def pages_of(client: Client, server: McpServer) -> dict[str, Answer]:
     """Open every page of a server and its workspace, the refused ones too."""
-    paths = [
-        path_to(name, server) for name in ("home", "settings", "add", "server", "run", "edit", "delete", "diagnose")
+    names = [
+        name for name, method in MATRIX if method == "get" and not name.startswith(("api_", "callback", "client_"))
     ]
+    paths = [path_to(name, server) for name in names]
     paths += [path_to("settings", server) + "?part=servers", path_to("run", server) + "?tool=echo"]
     paths += [path_to(name, server) for name in ("api_servers", "api_tools", "callback", "client_metadata")]
     paths += ["/accounts/login/", "/nowhere/", f"/workspaces/nowhere/mcp/{server.pk}/"]
     opened: dict[str, Answer] = {f"GET {path}": client.get(path) for path in paths}
     posts = {
         path_to("add", server): typed(),
+        path_to("ask", server): {"url": server.url},
+        path_to("import_servers", server): {"text": json.dumps({"servers": {"a": {"url": server.url}}})},
+        path_to("import_servers", server) + "?": {"text": "{"},
+        path_to("members", server): {"person": "nobody at all"},
+        path_to("member_role", server): {"role": "king"},
+        reverse("mcp_oauth:new_workspace"): {"name": "Mine"},
+        path_to("edit", server): typed(url=server.url, test="1"),
         path_to("run", server) + "?tool=echo": {"arguments": '{"text": "Hello"}'},
         path_to("refresh", server): {},
         path_to("refresh", server) + "?": {"probe": "1"},
@@ -568,7 +598,10 @@ def test_pages_for_one_person_stay_out_of_caches(open_mcp_server: Serve) -> None
     server = new_server(workspace, open_mcp_server().url)
     client = browser_of(member(workspace, role=ADMIN))
 
-    for name in ("settings", "add", "server", "run", "edit", "delete", "diagnose", "api_servers", "api_tools"):
+    # A redirect, a document for everybody, and a page that this person is refused.
+    public = {"home", "client_metadata", "new_workspace"}
+
+    for name in (name for name, method in MATRIX if method == "get" and name not in public):
         assert "no-store" in client.get(path_to(name, server)).headers["Cache-Control"], name
 
 
@@ -742,7 +775,9 @@ def test_a_damaged_row_blanks_no_list_and_breaks_no_page(
         assert all(name in text_of(response) for name in (server.name, healthy.name))
     opened = pages_of(client, server)
     edit = client.get(path_to("edit", server))
-    opened["POST edit"] = client.post(path_to("edit", server), typed(url=peer.url, auth_mode=mode, name="Mended"))
+    opened["POST edit"] = client.post(
+        path_to("edit", server), {**typed(url=peer.url, auth_mode=mode, name="Mended"), **AGREED}
+    )
     opened["POST disconnect"] = client.post(reverse("mcp_oauth:disconnect"), {"server": str(server.pk)})
     opened["POST delete"] = client.post(path_to("delete", server), {"now": "1"})
 
