@@ -78,6 +78,7 @@ class _Connection(asyncio.Protocol):
         self._paused = False
         self._full = False
         self._waiting: asyncio.Future[None] | None = None
+        self._watch: select.poll | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)
@@ -123,6 +124,23 @@ class _Connection(asyncio.Protocol):
             self._paused = False
             self.transport.resume_reading()
         return taken
+
+    def has_unseen(self) -> bool:
+        """Whether something has arrived that the loop has not seen yet.
+
+        Asked of a connection that idles, where it can only be the other side's goodbye: a tool call that crosses that
+        is lost. Every request asks it of all that idle, so what asks the kernel is made once; the descriptor stays this
+        connection's until `connection_lost`.
+        """
+        if self._watch is None:
+            descriptor = self.transport.get_extra_info("socket").fileno()
+            if descriptor < 0:
+                return True
+            if not hasattr(select, "poll"):
+                return False
+            self._watch = select.poll()
+            self._watch.register(descriptor, select.POLLIN)
+        return bool(self._watch.poll(0))
 
     async def _woken(self) -> None:
         self._waiting = asyncio.get_running_loop().create_future()
@@ -228,22 +246,6 @@ class _Stream(httpcore2.AsyncNetworkStream):
         """Return what the HTTP library asks for by its own names, ``None`` for what there is not."""
         transport = self._connection.transport
         if info == "is_readable":
-            return bool(self._connection.received) or self._connection.ended or _is_readable(transport)
+            return bool(self._connection.received) or self._connection.ended or self._connection.has_unseen()
         names = {"client_addr": "sockname", "server_addr": "peername"}
         return transport.get_extra_info(names.get(info, info))
-
-
-def _is_readable(transport: asyncio.Transport) -> bool:
-    """Whether something has arrived that the loop has not seen yet.
-
-    Asked of a connection that idles, where it can only be the other side's goodbye: a tool call that crosses that is
-    lost.
-    """
-    descriptor = transport.get_extra_info("socket").fileno()
-    if descriptor < 0:
-        return True
-    if not hasattr(select, "poll"):
-        return False
-    poll = select.poll()
-    poll.register(descriptor, select.POLLIN)
-    return bool(poll.poll(0))

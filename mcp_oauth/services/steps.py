@@ -195,6 +195,7 @@ class _Crowd(Generic[T]):
         self._at_once = max(1, at_once)
         self._wake = wake
         self._next = 0
+        self._leaving: list[tuple[int, float, WireStep | WaitingStep]] = []
         self._running: dict[int, _Running] = {}
         self._came: deque[tuple[int, Future[Any]]] = deque()
         self._came_at = 0.0
@@ -220,14 +221,13 @@ class _Crowd(Generic[T]):
     def turn(self) -> None:
         """Go on with every plan that can, and start others in the place of those that ended."""
         moves = deque(self._due())
-        while True:
+        while moves or (self._next < len(self._plans) and len(self._running) + len(self._leaving) < self._at_once):
             if moves:
                 self._advance(*moves.popleft())
-            elif self._next < len(self._plans) and len(self._running) < self._at_once:
+            else:
                 self._next += 1
                 self._advance(self._next - 1, time.monotonic() + self._seconds, None, None)
-            else:
-                return
+        self._launch()
 
     def settle(self, settle: Settle[T]) -> None:
         """Hand over what was not handed over yet."""
@@ -277,24 +277,29 @@ class _Crowd(Generic[T]):
             plan.close()
             self._finish(number, _too_late(self._seconds))
         else:
-            self._launch(number, ends_at, step)
+            self._leaving.append((number, ends_at, step))
 
     def _finish(self, number: int, result: T | Exception) -> None:
         self._results[number] = result
         self._unsettled.append(number)
         self._came_at = time.monotonic()
 
-    def _launch(self, number: int, ends_at: float, step: WireStep | WaitingStep) -> None:
-        if isinstance(step, WaitingStep):
-            # Django keeps the language beside the context, and for one thread alone.
-            work = partial(_in_language, translation.get_language(), step.work)
-            future = _threads().submit(copy_context().run, _then_close, work)
-            next_tick = math.inf
-        else:
-            future = loop.submit(step.work, timeout=step.seconds)
-            next_tick = math.inf if step.tick is None else time.monotonic() + step.tick_seconds
-        self._running[number] = _Running(ends_at, step, future, next_tick)
-        future.add_done_callback(lambda done: self._arrive(number, done))
+    def _launch(self) -> None:
+        """Start what plans wait for; the loop is woken once for all of it."""
+        leaving, self._leaving = self._leaving, []
+        wire = [(step.work, step.seconds) for _number, _ends_at, step in leaving if isinstance(step, WireStep)]
+        on_loop = iter(loop.submit_all(wire) if wire else ())
+        for number, ends_at, step in leaving:
+            if isinstance(step, WaitingStep):
+                # Django keeps the language beside the context, and for one thread alone.
+                work = partial(_in_language, translation.get_language(), step.work)
+                future: Future[Any] = _threads().submit(copy_context().run, _then_close, work)
+                next_tick = math.inf
+            else:
+                future = next(on_loop)
+                next_tick = math.inf if step.tick is None else time.monotonic() + step.tick_seconds
+            self._running[number] = _Running(ends_at, step, future, next_tick)
+            future.add_done_callback(partial(self._arrive, number))
 
     def _arrive(self, number: int, future: Future[Any]) -> None:
         self._came.append((number, future))

@@ -86,7 +86,7 @@ def servers_of(workspace: Workspace | str, user: Person) -> list[McpServer]:
     if place is None:
         raise NotFound(_("There is no workspace of that name for you."))
     in_use = McpServer.objects.filter(workspace_id=place.workspace_id, enabled=True, removal_at__isnull=True)
-    servers = list(in_use.order_by("name", "pk"))
+    servers = list(in_use.order_by("name", "pk").defer("probe_steps"))
     for server in servers:
         server.workspace = place.workspace  # known already; spares a query for each
     return servers

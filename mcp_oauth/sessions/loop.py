@@ -8,7 +8,8 @@ import concurrent.futures
 import logging
 import os
 import threading
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from functools import partial
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
@@ -196,15 +197,51 @@ def soon(factory: Callable[[], Coroutine[Any, Any, None]]) -> None:
 
 
 def submit(factory: Callable[[], Coroutine[Any, Any, T]], *, timeout: float) -> concurrent.futures.Future[T]:
-    """Start a coroutine on the loop thread for a caller that waits for several; ``timeout`` is in seconds.
+    """Start a coroutine on the loop thread for a caller who waits otherwise; see `submit_all`."""
+    return _submit(factory, timeout)
 
-    The future fails as `run` does, with ``DeadlineExceeded`` after the time, and with ``CancelledError`` where the
-    process is ending. Cancelling it cancels the operation.
+
+def submit_all(
+    work: Sequence[tuple[Callable[[], Coroutine[Any, Any, Any]], float]],
+) -> list[concurrent.futures.Future[Any]]:
+    """Start coroutines on the loop thread, each with its timeout in seconds, for a caller that waits for several.
+
+    The loop is woken once for all of them. A future fails as `run` does, with ``DeadlineExceeded`` after its time, and
+    with ``CancelledError`` where the process is ending. Cancelling it cancels the operation.
 
     Raises:
         RuntimeError: Called on the loop thread.
     """
-    return _submit(factory, timeout)
+    worker = _worker_for_others()
+    futures: list[concurrent.futures.Future[Any]] = [concurrent.futures.Future() for _ in work]
+
+    def start() -> None:
+        for (factory, timeout), future in zip(work, futures, strict=True):
+            if not future.cancelled():
+                task = worker.loop.create_task(_bounded(factory, timeout))
+                task.add_done_callback(partial(_pass_on, future))
+                future.add_done_callback(partial(_cancel_too, worker.loop, task))
+
+    worker.loop.call_soon_threadsafe(start)
+    return futures
+
+
+def _pass_on(future: concurrent.futures.Future[Any], task: asyncio.Task[Any]) -> None:
+    if task.cancelled():
+        future.cancel()
+    if not future.set_running_or_notify_cancel():
+        return
+    if (error := task.exception()) is not None:
+        future.set_exception(error)
+    else:
+        future.set_result(task.result())
+
+
+def _cancel_too(
+    loop: asyncio.AbstractEventLoop, task: asyncio.Task[Any], future: concurrent.futures.Future[Any]
+) -> None:
+    if future.cancelled() and not loop.is_closed():
+        loop.call_soon_threadsafe(task.cancel)
 
 
 def shared_transport(policy: NetworkPolicy) -> httpx2.AsyncBaseTransport:
@@ -235,10 +272,15 @@ class _Borrowed(httpx2.AsyncBaseTransport):
 
 
 def _submit(factory: Callable[[], Coroutine[Any, Any, T]], timeout: float) -> concurrent.futures.Future[T]:
+    worker = _worker_for_others()
+    return asyncio.run_coroutine_threadsafe(_bounded(factory, timeout), worker.loop)
+
+
+def _worker_for_others() -> _LoopThread:
     worker = _worker()
     if threading.get_ident() == worker.thread.ident:
         raise RuntimeError("An operation on the loop thread cannot wait for another one; await it instead.")
-    return asyncio.run_coroutine_threadsafe(_bounded(factory, timeout), worker.loop)
+    return worker
 
 
 async def _bounded(factory: Callable[[], Coroutine[Any, Any, T]], timeout: float) -> T:

@@ -123,6 +123,7 @@ def test_a_person_who_asks_for_it_has_the_server_asked(team: MakeTeam) -> None:
 # For whom.
 
 
+@pytest.mark.requirement("T36")
 def test_what_each_member_is_offered_stays_theirs(team: MakeTeam) -> None:
     at = team("ada", "grace", offering=Offering(by_user={"ada": [tool("adas")], "grace": [tool("graces")]}))
 
@@ -213,6 +214,7 @@ def test_one_members_words_about_the_cache_do_not_reach_what_another_has(team: M
 # Until when.
 
 
+@pytest.mark.requirement("T36")
 def test_a_member_who_connects_as_somebody_else_sees_nothing_of_before(
     team: MakeTeam, person: Callable[..., Person]
 ) -> None:

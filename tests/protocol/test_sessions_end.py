@@ -70,6 +70,7 @@ WAYS: dict[str, Callable[[McpServerOAuth], Any]] = {
 }
 
 
+@pytest.mark.requirement("T17")
 @pytest.mark.parametrize("way", WAYS)
 def test_a_session_ends_at_once_when(
     way: str, protected_mcp_server: Callable[..., ProtectedServer], person: Callable[..., Person]
@@ -130,6 +131,7 @@ def test_who_connects_as_somebody_else_gets_another_session(
     assert sessions(peer)[-1] != old
 
 
+@pytest.mark.requirement("T36")
 @pytest.mark.parametrize("auth_mode", ["none", "headers"])
 def test_members_of_an_open_server_have_sessions_of_their_own(
     auth_mode: str, open_mcp_server: Callable[..., OpenServer]

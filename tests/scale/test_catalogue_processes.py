@@ -115,6 +115,7 @@ def test_what_one_process_has_listed_another_calls_without_asking(
     assert at.offering.listings() == 2
 
 
+@pytest.mark.requirement("T36")
 def test_what_members_are_offered_crosses_in_no_process(
     team: Callable[..., Team], workers: Callable[..., list[Worker]]
 ) -> None:
