@@ -76,7 +76,10 @@ def error_response(request: HttpRequest, error: McpOAuthError, *, place: Place |
         "back_url": _back_url(place),
         **page_context(request, place),
     }
-    return _when_again(render(request, "mcp_oauth/error.html", context, status=error.http_status), error)
+    response = render(request, "mcp_oauth/error.html", context, status=error.http_status)
+    # What is missing today may be there tomorrow, and the frame around it is this person's.
+    response["Cache-Control"] = "no-store"
+    return _when_again(response, error)
 
 
 def error_json(error: McpOAuthError) -> HttpResponse:
