@@ -102,7 +102,9 @@ def page_view(api: JsonApi) -> Callable[..., HttpResponseBase]:
             "schema_url": reverse("mcp_oauth:api_schema"),
             "example_url": request.build_absolute_uri(reverse("mcp_oauth:api_servers")),
         }
-        return render(request, "mcp_oauth/api_docs.html", context)
+        response = render(request, "mcp_oauth/api_docs.html", context)
+        response["Cache-Control"] = "no-store"
+        return response
 
     return docs
 

@@ -15,6 +15,7 @@ from django.views.decorators.http import require_http_methods, require_safe
 from mcp_oauth.models import McpServerOAuth, Membership
 from mcp_oauth.services import account, members
 from mcp_oauth.services.grants import authorization_required
+from mcp_oauth.services.workspaces import first_place
 from mcp_oauth.views.access import SignedInRequest, page_context, person_required
 from mcp_oauth.views.cards import StateLine, still_good
 from mcp_oauth.views.marks import hue_of, initials_of
@@ -52,7 +53,7 @@ def account_page(request: SignedInRequest) -> HttpResponse:
         for membership in memberships.order_by("workspace__name", "workspace__slug")
     ]
     context = {
-        **page_context(request, None),
+        **page_context(request, first_place(request.user)),
         "connections": connections,
         "own_workspaces": workspaces,
         "may_create": members.may_create_workspaces(request.user),
@@ -65,7 +66,7 @@ def account_page(request: SignedInRequest) -> HttpResponse:
 @person_required
 def disconnect_everything(request: SignedInRequest) -> HttpResponse:
     """End all of one's own connections after saying what that revokes; then say what each provider answered."""
-    context: dict[str, Any] = page_context(request, None)
+    context: dict[str, Any] = page_context(request, first_place(request.user))
     if request.method == "POST":
         context["ended"] = [
             {

@@ -16,7 +16,7 @@ from django.views.decorators.http import require_http_methods, require_POST
 from mcp_oauth.exceptions import McpOAuthError, NotAllowed
 from mcp_oauth.models import Membership
 from mcp_oauth.services import limits, members
-from mcp_oauth.services.workspaces import Place, place_in
+from mcp_oauth.services.workspaces import Place, first_place, place_in
 from mcp_oauth.views.access import SignedInRequest, page_context, person_required
 from mcp_oauth.views.marks import hue_of, initials_of
 from mcp_oauth.views.tools import ErrorView
@@ -108,7 +108,7 @@ def new_workspace(request: SignedInRequest) -> HttpResponse:
         else:
             messages.success(request, _("%(name)s is ready. Add its first server.") % {"name": created.name})
             return redirect("mcp_oauth:settings", slug=created.slug)
-    context = {**page_context(request, None), "name": name[:120], "slug": slug[:60]}
+    context = {**page_context(request, first_place(request.user)), "name": name[:120], "slug": slug[:60]}
     context["error"] = ErrorView.of(error) if error is not None else None
     return _private(render(request, "mcp_oauth/workspace_new.html", context, status=400 if error else 200))
 

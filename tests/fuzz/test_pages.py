@@ -206,8 +206,8 @@ OUR_ADDRESSES = {
     "item.page_url",
     "item.remove_url",
     "key",
+    "members_url",
     "sign_in_url",
-    "tokens_url",
     "tool.anchor",
     "url",
 }

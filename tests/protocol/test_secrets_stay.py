@@ -110,7 +110,9 @@ def test_the_page_says_that_a_secret_was_left_behind(
     given = {"name": "Board", "auth_mode": "headers", "enabled": "on"}
 
     renamed = browser.post(page, {**given, "url": peer.url}, follow=True).content.decode()
-    moved = browser.post(page, {**given, "url": elsewhere.url}, follow=True).content.decode()
+    asked = browser.post(page, {**given, "url": elsewhere.url}).content.decode()
+    moved = browser.post(page, {**given, "url": elsewhere.url, "agreed": "secrets"}, follow=True).content.decode()
 
     assert "was removed; enter it again" not in renamed
+    assert "is erased; enter it again" in asked
     assert "was removed; enter it again" in moved

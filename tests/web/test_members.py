@@ -398,11 +398,11 @@ def test_disconnecting_everything_says_what_it_does_and_what_each_provider_said(
     done = text_of(browser.post(everything))
 
     for name, words in (
-        ("Agrees", "Revoked the provider confirmed it"),
-        ("Offers none", "Forgotten here the provider offers no revocation"),
-        ("Fails", "Forgotten here, not confirmed remove this application's access at the provider as well"),
+        ("Agrees", "Revoked · the provider confirmed it"),
+        ("Offers none", "Forgotten here · the provider offers no revocation"),
+        ("Fails", "Forgotten here, not confirmed · remove this application's access at the provider as well"),
     ):
-        row = re.sub(r"<[^>]+>", " ", done.partition(f"<h2>{name}</h2>")[2])
+        row = re.sub(r"<[^>]+>", " ", done.partition(f"<strong>{name}</strong>")[2])
         assert words in re.sub(r"\s+", " ", row)[:300], name
     assert [grant.user_id for grant in McpServerOAuth.objects.all()] != [admin.pk]
     assert McpServerOAuth.objects.count() == 1

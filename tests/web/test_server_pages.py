@@ -598,8 +598,8 @@ def test_pages_for_one_person_stay_out_of_caches(open_mcp_server: Serve) -> None
     server = new_server(workspace, open_mcp_server().url)
     client = browser_of(member(workspace, role=ADMIN))
 
-    # A redirect, a document for everybody, and a page that this person is refused.
-    public = {"home", "client_metadata", "new_workspace"}
+    # A redirect, documents for everybody, and a page that this person is refused.
+    public = {"home", "client_metadata", "api_schema", "new_workspace"}
 
     for name in (name for name, method in MATRIX if method == "get" and name not in public):
         assert "no-store" in client.get(path_to(name, server)).headers["Cache-Control"], name
