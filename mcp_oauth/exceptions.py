@@ -122,7 +122,7 @@ class NotAllowed(McpOAuthError):
 
 
 class NotSignedIn(NotAllowed):
-    """Nobody is signed in, or the session has ended."""
+    """Nobody is signed in, the session has ended, or an API token is wrong or over."""
 
     code = "not_signed_in"
     http_status = 401

@@ -54,7 +54,10 @@ def record(
         actor_name="" if actor is None else _name_of(actor.pk),
     )
     event.save()
-    logger.info("%s server=%s grant=%s outcome=%s", kind.value, event.server_id, event.grant_id, event.outcome)
+    if server is None:
+        logger.info("%s workspace=%s outcome=%s", kind.value, subject.pk, event.outcome)
+    else:
+        logger.info("%s server=%s grant=%s outcome=%s", kind.value, server.pk, event.grant_id, event.outcome)
     return event
 
 

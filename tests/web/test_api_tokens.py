@@ -254,7 +254,9 @@ def test_a_token_is_revoked_once(made: NewToken) -> None:
     assert kinds() == [("api_token_made", ""), ("api_token_revoked", "by_request")]
 
 
-def test_the_trail_says_who_made_and_revoked_which_token_and_not_its_secret(made: NewToken) -> None:
+def test_the_trail_says_who_made_and_revoked_which_token_and_not_its_secret(
+    made: NewToken, caplog: pytest.LogCaptureFixture
+) -> None:
     root = User.objects.create_superuser("root", password="secret")
     revoke_token(made.token, actor=root)
 
@@ -264,6 +266,7 @@ def test_the_trail_says_who_made_and_revoked_which_token_and_not_its_secret(made
     assert (second.user_name, second.actor_name) == ("ada", "root")
     assert not [event for event in Event.objects.values() if made.secret in str(event)]
     assert str(first).endswith("API token made")
+    assert f"api_token_revoked workspace={made.token.workspace_id} outcome=by_request" in caplog.text
 
 
 # --- how many, how long -----------------------------------------------------------------------------------------------
