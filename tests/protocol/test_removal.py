@@ -104,7 +104,7 @@ def test_the_next_round_removes_what_is_due_and_revokes_it(
 
 
 def test_of_two_hosts_one_removes_and_the_other_goes_on(
-    used: tuple[ProtectedServer, McpServer, Any], monkeypatch: pytest.MonkeyPatch
+    used: tuple[ProtectedServer, McpServer, Any], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     _peer, server, _user = used
     schedule_removal(server)
@@ -121,6 +121,7 @@ def test_of_two_hosts_one_removes_and_the_other_goes_on(
 
     assert remove_due_servers() == []
     assert Event.objects.filter(outcome="removed").count() == 1
+    assert "could not be removed" not in caplog.text
 
 
 def test_one_that_cannot_be_removed_does_not_keep_the_others(
