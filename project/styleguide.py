@@ -197,6 +197,13 @@ def _cards(now: datetime) -> list[ServerCard]:
             step=press("Sign in again", "strong"),
             can_disconnect=False,
         ),
+        _card(
+            "Calendar",
+            now,
+            **{**needs, "renews": True},
+            step=press("Continue", "strong"),
+            waiting_words="1 call is waiting for you",
+        ),
         _card("Atlassian", now),
         _card("GitHub", now, renews=False),
         _card(

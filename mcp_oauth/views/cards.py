@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Final, Literal, get_args
 
@@ -36,6 +36,7 @@ Action = Literal[
     "diagnose",
     "enter_headers",
     "keep",
+    "continue",
     "none",
 ]
 # What the list can be narrowed to: a group, or whether servers were reached, which is a fact apart.
@@ -324,6 +325,8 @@ def _card(
     addresses: Mapping[str, str],
 ) -> ServerCard:
     standing = _standing(place, server, grant, flow)
+    if waiting_calls and standing.can_run and standing.action == "none":
+        standing = replace(standing, group="needs_you", action="continue")
     waiting = standing.action == "open_again"
     unreachable = server.reachable is False
     active = grant if grant is not None and grant.is_active else None
@@ -363,7 +366,7 @@ def _card(
         tools_as_of=catalogue.fetched_at if catalogue is not None else None,
         tools_stale=catalogue is not None and (unreachable or not standing.can_run),
         connected_at=grant.connected_at if grant is not None else None,
-        renews=standing.action == "none" and active is not None and bool(getattr(active, "renews", 0)),
+        renews=standing.action in {"none", "continue"} and active is not None and bool(getattr(active, "renews", 0)),
         expires_at=active.expires_at if active is not None else None,
         scopes=scopes,
         permits=permits,
@@ -413,6 +416,8 @@ def _step(server: McpServer, action: Action, group: Group, links: Mapping[str, s
         return Step("enter", _("Enter the key"), links["edit"], "strong", is_link=True)
     if action == "keep":
         return Step("keep", _("Keep it"), links["keep"], "soft", stays=True)
+    if action == "continue":
+        return Step("continue", _("Continue"), links["waiting"], "strong", is_link=True)
     if action == "sign_in":
         return Step("leave", _("Sign in again"), links["sign_out"], "strong") if links["sign_out"] else None
     return Step("tools", _("Tools"), links["tools"], is_link=True)

@@ -17,6 +17,7 @@ STATES: dict[str, str] = {
     "Team board": "enter_headers",
     "Data lake": "diagnose",
     "Payroll": "sign_in",
+    "Calendar": "continue",
     "Atlassian": "none",
     "GitHub": "none",
     "Company wiki": "retry",
@@ -75,6 +76,10 @@ def write_every_state(workspace: Workspace, user: Any) -> dict[str, McpServer]:
     server("Team board", auth_mode="headers", headers_refused_at=now - timedelta(hours=1))
     grant(server("Data lake", auth_mode="client_credentials"), None, **needs, reason="misconfigured")
     grant(server("Payroll", auth_mode="enterprise"), **needs, reason="sign_in_again")
+    calendar = server("Calendar")
+    grant(calendar, scope="events:read events:write")
+    tools(calendar, 6)
+    write_waiting_call(calendar, user, state=ToolCall.State.INPUT_REQUIRED)
     atlassian = server("Atlassian")
     grant(atlassian, scope="read:jira-work write:jira-work offline_access", account="ada@example.com")
     tools(atlassian, 31)

@@ -210,7 +210,7 @@ def test_a_server_found_and_used_with_the_keyboard_alone(
     expect(page.get_by_label("Search servers")).to_be_focused()
     page.keyboard.press("Tab")
     page.keyboard.press("ArrowRight")  # from All to Needs you
-    expect(page.locator("[data-server]:visible")).to_have_count(5)
+    expect(page.locator("[data-server]:visible")).to_have_count(6)
     page.keyboard.press("ArrowRight")
     expect(page.locator("[data-group]:visible")).to_have_count(1)
     expect(reader.card(clock)).to_be_visible()

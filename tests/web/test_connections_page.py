@@ -124,6 +124,10 @@ def test_only_ones_own_calls_that_can_still_go_on_are_waiting() -> None:
         return cards_in(browser_of(person).get(settings_path(workspace)))["Search"].waiting_words
 
     assert waiting(user) == "2 calls are waiting for you"
+    card = cards_in(browser_of(user).get(settings_path(workspace)))["Search"]
+    assert (card.group, card.action) == ("needs_you", "continue")
+    assert card.step is not None
+    assert card.step.url == card.waiting_url
     assert waiting(other) == "1 call is waiting for you"
     assert waiting(member(workspace)) == ""
 
