@@ -16,7 +16,7 @@ from tests.bench import contenders
 from tests.bench.contenders import Contender
 from tests.bench.data import one_pair
 from tests.bench.effort import Effort
-from tests.bench.processes import gunicorn, worker
+from tests.bench.processes import gunicorn
 from tests.bench.report import Finding, Goal, Table
 from tests.bench.stage import Stage
 from tests.bench.timing import Series, Turn, from_tasks, from_threads
@@ -48,9 +48,8 @@ Figures = dict[str, dict[str, float]]
 
 def measure(stage: Stage, effort: Effort) -> Iterator[Finding]:
     """Run every contest in one process, beside one gunicorn, on one database."""
-    database = stage.databases.new("calls")
     found: dict[tuple[str, int], Figures] = {}
-    with worker(database) as measuring, gunicorn(database) as origin:
+    with stage.worker("calls") as measuring, gunicorn(measuring.database_url) as origin:
         for kind, callers in itertools.product(KINDS, effort.callers):
             figures: Figures = measuring.ask(
                 "calls:contest",

@@ -15,7 +15,7 @@ from mcp_oauth.models import McpServer, StoredListing
 from tests.bench import contenders
 from tests.bench.data import one_pair
 from tests.bench.effort import Effort
-from tests.bench.processes import ROOT, environment_on, worker
+from tests.bench.processes import ROOT, environment_on
 from tests.bench.report import Finding, Goal, Table
 from tests.bench.stage import Stage
 
@@ -26,10 +26,11 @@ _MARKS = ("interpreter", "httpx2", "Django", "client", "answer", "second answer"
 
 def measure(stage: Stage, effort: Effort) -> Iterator[Finding]:
     """Start processes, one kind after the other, round after round."""
-    url, database = stage.peers["json"], stage.databases.new("cold")
+    url = stage.peers["json"]
     marks: dict[str, list[dict[str, float]]] = {_RAW: [], _SDK: [], _KNOWN: [], _NEW: []}
     requests: dict[str, int] = {}
-    with worker(database) as preparing:
+    with stage.worker("cold") as preparing:
+        database = preparing.database_url
         known = preparing.ask("cold:known", url=url)
         who = {"server": known["server"], "user": known["user"]}
         for _ in range(effort.starts):

@@ -13,7 +13,6 @@ from mcp_oauth.models import Workspace
 from tests.bench.data import grants_for, servers_at, team
 from tests.bench.effort import Effort
 from tests.bench.facts import SLOW_SECONDS, SLOW_TOOLS
-from tests.bench.processes import worker
 from tests.bench.report import Finding, Goal, Table
 from tests.bench.stage import Stage
 
@@ -21,7 +20,7 @@ from tests.bench.stage import Stage
 def measure(stage: Stage, effort: Effort) -> Iterator[Finding]:
     """List all and one in turn; medians."""
     urls = stage.peers["slow"]
-    with worker(stage.databases.new("fan-out")) as measuring:
+    with stage.worker("fan-out") as measuring:
         seconds = measuring.ask("fan_out:listings", urls=urls, times=effort.listings)
     ratio = seconds["all"] / seconds["one"]
     yield Table(

@@ -29,22 +29,23 @@ _CALLERS = 10
 def measure(stage: Stage, effort: Effort) -> Iterator[Finding]:
     """Measure on SQLite, and on PostgreSQL where ``DATABASE_URL`` names one."""
     sizes, url = effort.growth_sizes, stage.peers["json"]
-    yield from _on("SQLite", [stage.databases.new(f"growth-{size}") for size in sizes], url, effort)
-    if postgres_url():
-        with on_postgres(len(sizes)) as databases:
-            yield from _on("PostgreSQL", databases, url, effort)
-
-
-def _on(vendor: str, databases: list[str], url: str, effort: Effort) -> Iterator[Finding]:
-    sizes = effort.growth_sizes
     with ExitStack() as stack:
-        workers: list[Worker] = [stack.enter_context(worker(database)) for database in databases]
-        for size, filling in zip(sizes, workers, strict=True):
-            filling.ask("growth:fill", url=url, size=size)
-        taken: list[list[dict[str, float]]] = [[] for _ in sizes]
-        for _ in range(effort.growth_rounds):
-            for rounds, measuring in zip(taken, workers, strict=True):
-                rounds.append(measuring.ask("growth:take_turns", size_of_turn=effort.growth_calls))
+        workers = [stack.enter_context(stage.worker(f"growth-{size}")) for size in sizes]
+        yield from _on("SQLite", workers, url, effort)
+    if postgres_url():
+        with on_postgres(len(sizes)) as databases, ExitStack() as stack:
+            workers = [stack.enter_context(worker(database)) for database in databases]
+            yield from _on("PostgreSQL", workers, url, effort)
+
+
+def _on(vendor: str, workers: list[Worker], url: str, effort: Effort) -> Iterator[Finding]:
+    sizes = effort.growth_sizes
+    for size, filling in zip(sizes, workers, strict=True):
+        filling.ask("growth:fill", url=url, size=size)
+    taken: list[list[dict[str, float]]] = [[] for _ in sizes]
+    for _ in range(effort.growth_rounds):
+        for rounds, measuring in zip(taken, workers, strict=True):
+            rounds.append(measuring.ask("growth:take_turns", size_of_turn=effort.growth_calls))
     # Ratios within a round, so that a slow moment does not look like growth.
     grown = [
         statistics.median(mine["call"] / least["call"] for mine, least in zip(rounds, taken[0], strict=True))
@@ -78,7 +79,7 @@ def fill(url: str, size: int) -> None:
     pairs = list(zip(servers, users, strict=True))
     grants_for(pairs)
     list_tools(*pairs[0])
-    seen = StoredListing.objects.get()
+    seen = StoredListing.objects.get(server=servers[0])
     others = pairs[1:]
     StoredListing.objects.bulk_create(
         (

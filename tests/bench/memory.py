@@ -12,7 +12,6 @@ from pathlib import Path
 from tests.bench import contenders
 from tests.bench.data import grants_for, servers_at, team
 from tests.bench.effort import Effort
-from tests.bench.processes import worker
 from tests.bench.report import Finding, Goal, Table
 from tests.bench.stage import Stage
 
@@ -23,7 +22,7 @@ def measure(stage: Stage, effort: Effort) -> Iterator[Finding]:
     """Let people call, take the size, let all of them call on, take it again; a process and a database per server."""
     rows, goals = [], []
     for kind in effort.memory_kinds:
-        with worker(stage.databases.new(f"memory-{kind}")) as measuring:
+        with stage.worker(f"memory-{kind}") as measuring:
             measuring.ask("memory:prepare", url=stage.peers[kind], people=effort.memory_users)
             few = measuring.ask("memory:resident_after", first=0, calls=effort.memory_first)
             many = measuring.ask(

@@ -33,8 +33,9 @@ def peers() -> Iterator[dict[str, Any]]:
 class Worker:
     """A process of its own that obeys orders: nothing of another measurement is left in it."""
 
-    def __init__(self, process: subprocess.Popen[str]) -> None:
+    def __init__(self, process: subprocess.Popen[str], database_url: str) -> None:
         self._process = process
+        self.database_url = database_url
 
     def ask(self, do: str, **arguments: Any) -> Any:
         """Have a function run there and return its answer; ``do`` is ``module:function`` of this package.
@@ -57,7 +58,7 @@ def worker(database_url: str) -> Iterator[Worker]:
     """Run a process that measures, with Django set up on a database."""
     program = "import django; django.setup(); from tests.bench.processes import obey; obey()"
     with _program(program, environment_on(database_url)) as process:
-        yield Worker(process)
+        yield Worker(process, database_url)
 
 
 def obey() -> None:

@@ -21,7 +21,6 @@ from tests.bench import contenders
 from tests.bench.data import grants_for, servers_at, team
 from tests.bench.effort import Effort
 from tests.bench.facts import RENEWAL_SECONDS, TOKEN_PATH
-from tests.bench.processes import worker
 from tests.bench.report import Finding, Goal, Table
 from tests.bench.stage import Stage
 from tests.bench.timing import percentile95
@@ -32,7 +31,7 @@ _GRANTS = 10
 def measure(stage: Stage, effort: Effort) -> Iterator[Finding]:
     """Let everybody call at once, with and without a grant that ends meanwhile, in turn."""
     for way in effort.renewal_ways:
-        with worker(stage.databases.new(f"renewal-{way}")) as measuring:
+        with stage.worker(f"renewal-{way}") as measuring:
             measuring.ask("renewal:prepare", url=stage.peers["json"])
             bursts: dict[bool, list[dict[str, float]]] = {False: [], True: []}
             order = {"way": way, "callers": effort.renewal_callers, "calls": effort.renewal_calls}

@@ -10,11 +10,12 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from datetime import date
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from tests.bench import calls, cold, fan_out, growth, memory, renewal, stages
-from tests.bench.database import databases
 from tests.bench.effort import FULL, QUICK, Effort
 from tests.bench.processes import peers
 from tests.bench.report import Finding, Goal, Table, as_json, goal_lines
@@ -45,9 +46,10 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     found: dict[str, list[Finding]] = {name: [] for name in chosen}
     began = time.monotonic()
-    with peers() as addresses, databases() as made:
+    with peers() as addresses, TemporaryDirectory(prefix="mcp-oauth-bench-") as folder, ExitStack() as stack:
+        stage = Stage(addresses, Path(folder), stack, shared=options.quick)
         for name in chosen:
-            for item in MEASUREMENTS[name](Stage(addresses, made), effort):
+            for item in MEASUREMENTS[name](stage, effort):
                 found[name].append(item)
                 if isinstance(item, Table):
                     print("\n".join(item.lines()), flush=True)

@@ -29,7 +29,6 @@ from tests.bench import contenders
 from tests.bench.calls import KINDS
 from tests.bench.data import one_pair
 from tests.bench.effort import Effort
-from tests.bench.processes import worker
 from tests.bench.report import Finding, Table
 from tests.bench.stage import Stage
 
@@ -38,7 +37,7 @@ _TABLE = re.compile(r'(?:FROM|INTO|UPDATE) "(?:mcp_oauth_)?(\w+)"')
 
 def measure(stage: Stage, effort: Effort) -> Iterator[Finding]:
     """Take a warm call of each kind of server apart."""
-    with worker(stage.databases.new("profile")) as measuring:
+    with stage.worker("profile") as measuring:
         for kind, described in KINDS.items():
             taken = measuring.ask("stages:profile", kind=kind, url=stage.peers[kind], calls=effort.profiled_calls)
             raw = taken["raw"]["wall"]
