@@ -323,13 +323,13 @@ def test_a_held_call_that_nobody_answers_in_time_is_given_up_at_its_server(
 
 
 def test_a_process_gives_signs_of_life_for_what_it_holds(desk_of: Callable[[str], Desk], settings: Settings) -> None:
-    settings.MCP_OAUTH = {**settings.MCP_OAUTH, "HELD_POLL_SECONDS": 0.02, "HELD_LEASE_SECONDS": 0.3}
+    settings.MCP_OAUTH = {**settings.MCP_OAUTH, "HELD_POLL_SECONDS": 0.02, "HELD_LEASE_SECONDS": 3.0}
     desk = desk_of("legacy")
     asked = desk.ask("book_table", {"day": "friday"})
     first = ToolCall.objects.get().deadline_at
     given_up = timezone.now() + timedelta(seconds=20)
 
-    while ToolCall.objects.get().deadline_at <= first + timedelta(seconds=0.5):
+    while ToolCall.objects.get().deadline_at <= first:
         assert timezone.now() < given_up
 
     assert desk.resume(asked, accept(**BOOKING)).structured_content["guests"] == 3
