@@ -52,7 +52,7 @@ response = client.get("/workspaces/engines/mcp/")
 assert response.status_code == 200, (response.status_code, response.headers)
 page = response.content.decode()
 assert "Analytical Engines" in page
-files = re.findall(r'(?:href|src)="/static/(mcp_oauth/[^"?]+)', page)
+files = re.findall(r'(?:href|src)="/static/(mcp_oauth/[^"?#]+)', page)
 assert any(name.endswith(".css") for name in files), files
 for name in files:
     assert finders.find(name), name
