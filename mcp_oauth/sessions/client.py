@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
+import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final, TypeVar
 
@@ -336,6 +338,10 @@ class _Call:
     def _params(self, facts: Facts) -> dict[str, Any]:
         params: dict[str, Any] = {"name": self._name, "arguments": self._arguments}
         if facts.is_modern:
+            if self._answers is not None or self._state is not None:
+                # The round before had a number as well, in whichever process, and no two rounds may share one
+                # (MCP 2026-07-28, multi-round-trip requests).
+                facts.numbers = itertools.count(secrets.randbelow(2**31) + 2)
             if self._answers is not None:
                 params["inputResponses"] = as_responses(self._answers)
             if self._state is not None:

@@ -83,6 +83,8 @@ def test_a_form_question_comes_back_with_the_servers_state_and_the_answer_goes_o
     assert result.text == "A table for 3 on friday."
     assert [(heard.action, heard.request_state) for heard in conversation.heard] == [("accept", "day=friday")]
     assert server.rpc_methods == ["tools/call", "tools/call"]
+    first, second = [request.json["id"] for request in server.requests]
+    assert first != second
 
 
 def test_a_question_may_be_a_page_to_visit_and_may_be_declined(
