@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import Any, Literal
 
 import pytest
+from django.core.cache import cache
 from django.utils import timezone
 from mcp.server.mcpserver import MCPServer
 from playwright.sync_api import expect
@@ -197,7 +198,10 @@ def test_script_in_the_words_of_a_server_is_shown_as_text(
 def test_a_tool_named_like_markup_stays_a_name(connected: tuple[Reader, McpServer]) -> None:
     reader, server = connected
     tool = {"name": SCRIPT, "title": "", "description": "", "inputSchema": {"properties": {SCRIPT: {"type": SCRIPT}}}}
-    StoredListing.objects.update(entries=[tool], entry_count=1)
+    # As another listing, for what was read of one is kept.
+    an_hour = timezone.now() + timedelta(hours=1)
+    StoredListing.objects.update(entries=[tool], entry_count=1, digest="another", fresh_until=an_hour)
+    cache.clear()
     page = reader.open(reader.server_path(server))
 
     page.locator("details.tool > summary").click()
@@ -315,7 +319,9 @@ def test_axe_finds_nothing_on_the_forms(open_browser: OpenBrowser, scheme: Schem
     expect(page.get_by_role("alert")).to_contain_text("password")
     assert_accessible(page, "add, with an address refused")
 
-    server = new_server(reader.workspace, "https://mcp.example.com/mcp", name="Tracker")
+    server = McpServer.objects.create(
+        workspace=reader.workspace, name="Tracker", slug="tracker", url="https://mcp.example.com/mcp", auth_mode="oauth"
+    )
     page = reader.open(f"{reader.server_path(server)}edit/")
     for fold in page.locator("details.fold > summary").all():
         fold.click()
@@ -323,7 +329,7 @@ def test_axe_finds_nothing_on_the_forms(open_browser: OpenBrowser, scheme: Schem
     page.get_by_label("Name", exact=True).fill("")
     page.get_by_label("Address").fill("http://user:password@example.com/")
     page.get_by_role("button", name="Save").click()
-    expect(page.get_by_role("alert")).to_contain_text("Address")
+    expect(page.get_by_role("alert")).to_contain_text("Name")
     assert_accessible(page, "edit, with errors")
 
 
