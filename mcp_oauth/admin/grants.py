@@ -12,6 +12,7 @@ from mcp_oauth.admin.cells import list_of, stored
 from mcp_oauth.admin.people import USERNAME, name_of, signed_in
 from mcp_oauth.admin.row_classes import Facts, NoNetworkInTransaction
 from mcp_oauth.models import AuthorizationFlow, McpServerOAuth, OAuthRegistration, StoredListing
+from mcp_oauth.services import listings
 from mcp_oauth.services.revocation import end_grant
 
 
@@ -166,6 +167,14 @@ class StoredListingAdmin(Facts[StoredListing]):
     def get_queryset(self, request: HttpRequest) -> QuerySet[StoredListing]:
         """Leave the listings in the database until one is looked at."""
         return super().get_queryset(request).select_related("server", "user").defer("entries")
+
+    def delete_model(self, request: HttpRequest, obj: StoredListing) -> None:
+        """Delete the listing, and what the cache has of it."""
+        listings.forget(StoredListing.objects.filter(pk=obj.pk))
+
+    def delete_queryset(self, request: HttpRequest, queryset: QuerySet[StoredListing]) -> None:
+        """Delete each as `delete_model` does."""
+        listings.forget(StoredListing.objects.filter(pk__in=queryset.values("pk")))
 
     @admin.display(description=gettext_lazy("person"), ordering="user")
     def person(self, listing: StoredListing) -> str:

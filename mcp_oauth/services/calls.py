@@ -35,6 +35,7 @@ from mcp_oauth.services.access import on_behalf
 from mcp_oauth.services.answers import Given, checked_answers
 from mcp_oauth.services.call_records import Attempt
 from mcp_oauth.services.catalog import find_tool, note_changed
+from mcp_oauth.services.grants import ready_grant
 from mcp_oauth.services.removal import require_in_use
 from mcp_oauth.services.steps import Plan, WireStep, adrive, drive
 from mcp_oauth.services.workspaces import Person, server_for
@@ -412,6 +413,10 @@ def _plan_held(run: _Run) -> Plan[ToolResult | InputWanted]:
     except (Unauthorized, ScopeChallenged):
         # The answer was refused, but the call it belongs to has begun: it cannot be sent again.
         raise outcomes.interrupted(run.server) from None
+    finally:
+        if run.progress.changed:
+            grant = ready_grant(run.server, run.user) if run.server.uses_grants else None
+            note_changed(run.server, run.user, grant, run.progress.changed)
     return outcome
 
 

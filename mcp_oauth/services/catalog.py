@@ -152,8 +152,11 @@ def find_tool(server: McpServer, user: Person, name: str) -> Plan[FoundTool]:
 def note_changed(server: McpServer, user: Person, grant: UsableGrant | None, changed: Iterable[str]) -> None:
     """Have listings asked for again when they are wanted next, because the server said that they have changed.
 
-    ``changed`` names them as MCP's notifications do: ``tools``, ``prompts``, ``resources``.
+    ``changed`` names them as MCP's notifications do: ``tools``, ``prompts``, ``resources``. Without the grant that
+    opens the server, there is no listing that it could concern.
     """
+    if server.uses_grants and grant is None:
+        return
     kinds = {kind for name in changed for kind in _KINDS.get(name, ())}
     askers = [Asker.of(server, user, kind, grant) for kind in sorted(kinds)]
     listings.mark_stale(askers)

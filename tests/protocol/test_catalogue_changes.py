@@ -8,11 +8,16 @@ from typing import Any
 import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
+from django.urls import reverse
+from mcp.server.mcpserver import Context, MCPServer
+from mcp_types import ToolListChangedNotification
+from pydantic import BaseModel
 
-from mcp_oauth import call_tool, list_prompts, list_resources, list_tools
+from mcp_oauth import InputRequired, call_tool, list_prompts, list_resources, list_tools, resume_call
 from mcp_oauth.models import Event, StoredListing
 from mcp_oauth.services.tool_changes import ToolsChanged
-from tests.servers import Offering
+from tests.people import browser_of, member, new_server, new_workspace
+from tests.servers import Offering, OpenServer
 from tests.servers.offering import tool
 from tests.team import Team, grow_old
 
@@ -227,3 +232,59 @@ def test_a_listing_that_was_said_to_have_changed_still_serves_a_call(team: MakeT
 
     assert at.offering.listings() == 1
     assert StoredListing.objects.get().entry_count == 2
+
+
+def test_a_listing_that_an_operator_deletes_is_asked_for_again(team: MakeTeam) -> None:
+    at = team("ada")
+    operator = member(name="operator")
+    operator.is_staff = operator.is_superuser = True
+    operator.save()
+    browser = browser_of(operator)
+    for way in ("page", "action"):
+        list_tools(at.server, at.ada)
+        row = StoredListing.objects.get()
+        if way == "page":
+            browser.post(reverse("admin:mcp_oauth_storedlisting_delete", args=[row.pk]), {"post": "yes"})
+        else:
+            chosen = {"action": "delete_selected", "_selected_action": [str(row.pk)], "post": "yes"}
+            browser.post(reverse("admin:mcp_oauth_storedlisting_changelist"), chosen)
+        assert not StoredListing.objects.exists()
+
+    list_tools(at.server, at.ada)
+
+    assert at.offering.listings() == 3
+
+
+class Wish(BaseModel):
+    """What a tool asks for."""
+
+    name: str
+
+
+def test_a_change_that_is_said_after_the_person_has_answered_is_heard_too(
+    open_mcp_server: Callable[..., OpenServer],
+) -> None:
+    def register(server: MCPServer[Any]) -> None:
+        @server.tool(structured_output=False)
+        async def learn(ctx: Context) -> str:
+            """Ask what to learn, and say that the tools have changed."""
+            answer = await ctx.elicit("What shall I learn?", schema=Wish)
+            assert answer.action == "accept"
+            server.add_tool(lambda: "done", name=answer.data.name, description="Do it.", structured_output=False)
+            await ctx.session.send_notification(ToolListChangedNotification(), ctx.request_id)
+            return "Learned."
+
+    # An older server asks in the middle of the call, which then goes on in the same exchange.
+    peer = open_mcp_server("legacy", tools=register)
+    workspace = new_workspace()
+    user, server = member(workspace), new_server(workspace, peer.url)
+    assert [found.name for found in list_tools(server, user)] == ["learn"]
+    with pytest.raises(InputRequired) as asked:
+        call_tool(server, user, "learn")
+    [question] = asked.value.questions
+
+    answers = {question["key"]: {"action": "accept", "content": {"name": "dance"}}}
+    assert resume_call(asked.value.call, user, answers=answers).text == "Learned."
+
+    assert [found.name for found in list_tools(server, user)] == ["learn", "dance"]
+    assert changes() == [{"user": None, "added": ["dance"]}]
