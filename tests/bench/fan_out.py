@@ -53,7 +53,9 @@ def listings(urls: list[str], times: int) -> dict[str, float]:
 
 
 def _list_all(workspace: Workspace, user: User) -> int:
-    return sum(len(listed.catalogue or ()) for listed in list_workspace_tools(workspace, user, refresh=True))
+    """Return how many tools there are of all servers that could be listed."""
+    listed = list_workspace_tools(workspace, user, refresh=True)
+    return sum(len(one.catalogue) for one in listed if one.catalogue is not None)
 
 
 def _expect(servers: int, tools: int) -> None:
