@@ -122,6 +122,8 @@ def _plan_to_ask(
         ttl_ms=answer.ttl_ms,
         public=answer.cache_scope == "public",
     )
+    # Now, while others may still be on their way, and not when all have come and are stored together.
+    _ = fetched.digest
     return Arrived(fetched, flight, answer.protocol_version, answer.discover_result)
 
 

@@ -147,6 +147,16 @@ class Fetched:
         """Whose listing it is."""
         return self.asker.common if self.public and self.asker.common is not None else self.asker.own
 
+    @cached_property
+    def body(self) -> str:
+        """The entries as they are cached."""
+        return _canonical(self.entries)
+
+    @cached_property
+    def digest(self) -> str:
+        """What tells these entries from others."""
+        return _digest(self.body)
+
     @property
     def good_for(self) -> timedelta:
         """For how long it may be used without asking again."""
@@ -305,8 +315,6 @@ def _still_wanted(found: Sequence[Fetched]) -> list[Fetched]:
 def _keep(found: Mapping[Row, Fetched]) -> None:
     rows = _rows([fetched.asker for fetched in found.values()]).order_by("pk").defer("entries")
     known = {_row_of(row): row for row in rows.select_for_update()}
-    bodies = {name: _canonical(fetched.entries) for name, fetched in found.items()}
-    digests = {name: _digest(body) for name, body in bodies.items()}
     unchanged, changed, new, changes = [], [], [], []
     outdated: list[StoredListing] = []
     replaced: list[StoredListing] = []
@@ -315,13 +323,13 @@ def _keep(found: Mapping[Row, Fetched]) -> None:
         common = None if fetched.asker.common is None else known.get(fetched.asker.common.row)
         seen = ((own, fetched.asker.own), (common, fetched.asker.common))
         before = next((old for old, whose in seen if old is not None and whose is not None and whose.fits(old)), None)
-        if before is not None and before.digest != digests[name] and owner.kind == Kind.TOOLS:
+        if before is not None and before.digest != fetched.digest and owner.kind == Kind.TOOLS:
             changes.append((before.pk, not before.truncated, fetched))
         row = known.get(name)
         if row is None:
             row = StoredListing(server_id=owner.server.pk, user_id=owner.user_id, kind=owner.kind)
             new.append(row)
-        elif row.digest == digests[name] and row.truncated == fetched.truncated and owner.fits(row):
+        elif row.digest == fetched.digest and row.truncated == fetched.truncated and owner.fits(row):
             row.fetched_at, row.fresh_until = fetched.asked_at, fetched.fresh_until
             unchanged.append((row, fetched))
             row = None
@@ -329,7 +337,7 @@ def _keep(found: Mapping[Row, Fetched]) -> None:
             changed.append(row)
         if row is not None:
             row.server_generation, row.grant_id = owner.server.generation, owner.grant_id
-            row.entries, row.entry_count, row.digest = fetched.entries, len(fetched.entries), digests[name]
+            row.entries, row.entry_count, row.digest = fetched.entries, len(fetched.entries), fetched.digest
             row.truncated, row.fetched_at, row.fresh_until = fetched.truncated, fetched.asked_at, fetched.fresh_until
         if owner is not fetched.asker.own and own is not None:
             replaced.append(own)
@@ -347,20 +355,15 @@ def _keep(found: Mapping[Row, Fetched]) -> None:
     if outdated:
         # What was public yesterday and is private today is not handed to others as if it were fresh.
         StoredListing.objects.filter(pk__in=[row.pk for row in outdated]).update(fresh_until=F("fetched_at"))
-    heads = {
-        name: Head(
-            fetched.owner, digests[name], fetched.asked_at, fetched.fresh_until, fetched.truncated, len(fetched.entries)
-        )
-        for name, fetched in found.items()
-    }
+    heads = [(_head_of(fetched), fetched) for fetched in found.values()]
     cold = [
         Head(fetched.asker.common, row.digest, row.fetched_at, row.fetched_at, row.truncated, row.entry_count)
         for fetched in found.values()
         for row in outdated
         if fetched.asker.common is not None and fetched.asker.common.row == _row_of(row)
     ]
-    warm = {_body_key(head): bodies[name] for name, head in heads.items() if head.is_fresh}
-    transaction.on_commit(lambda: _heat([*cold, *heads.values()], warm))
+    warm = {_body_key(head): fetched.body for head, fetched in heads if head.is_fresh}
+    transaction.on_commit(lambda: _heat([*cold, *(head for head, _fetched in heads)], warm))
 
 
 def _confirm(unchanged: Collection[tuple[StoredListing, Fetched]]) -> None:
@@ -412,6 +415,11 @@ def _rows(askers: Iterable[Asker]) -> QuerySet[StoredListing]:
 
 def _row_of(row: StoredListing) -> Row:
     return row.server_id, row.user_id, row.kind
+
+
+def _head_of(fetched: Fetched) -> Head:
+    until, count = fetched.fresh_until, len(fetched.entries)
+    return Head(fetched.owner, fetched.digest, fetched.asked_at, until, fetched.truncated, count)
 
 
 def _head(row: StoredListing, owner: Owner) -> Head:
