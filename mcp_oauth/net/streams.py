@@ -75,6 +75,7 @@ class _Connection(asyncio.Protocol):
         self.received = bytearray()
         self.ended = False
         self.fault: Exception | None = None
+        self.lost = False
         self._paused = False
         self._full = False
         self._waiting: asyncio.Future[None] | None = None
@@ -95,7 +96,7 @@ class _Connection(asyncio.Protocol):
         self._wake()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self.ended, self.fault = True, exc
+        self.ended, self.lost, self.fault = True, True, exc
         self._full = False
         self._wake()
 
@@ -205,6 +206,8 @@ class _Stream(httpcore2.AsyncNetworkStream):
 
     async def aclose(self) -> None:
         """End the connection at once, whatever the other side makes of it."""
+        if self._connection.lost:
+            return
         self._connection.transport.abort()
         # The loop closes the socket in its next turn; there may be no other.
         await asyncio.sleep(0)

@@ -226,6 +226,17 @@ def test_closing_reaches_the_peer_at_once() -> None:
     assert between(work) == b""
 
 
+def test_closing_twice_and_after_the_peer_has_gone_is_nothing() -> None:
+    async def work(stream: httpcore2.AsyncNetworkStream, peer: socket.socket) -> None:
+        reset(peer)
+        with pytest.raises(httpcore2.ReadError):
+            await stream.read(1, timeout=PATIENCE)
+        await stream.aclose()
+        await stream.aclose()
+
+    between(work)
+
+
 @pytest.fixture
 def tls(tmp_path: Path) -> tuple[ssl.SSLContext, ssl.SSLContext]:
     """Return the contexts of a server that is peer.example, and of a client that trusts it."""
