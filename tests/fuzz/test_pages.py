@@ -201,6 +201,8 @@ OUR_ADDRESSES = {
     "step.url",
     "to.url",
     "form_key",  # names of the forms of an mcp.json
+    "call.url",
+    "card.waiting_url",
     "import_url",
     "item.leave_url",
     "item.page_url",
@@ -210,6 +212,8 @@ OUR_ADDRESSES = {
     "sign_in_url",
     "tool.anchor",
     "url",
+    "waiting_url",
+    "question.url",  # where a server wants its person to go: checked as an authorization server's address is
 }
 
 

@@ -275,7 +275,7 @@ def test_a_change_is_tested_agreed_to_and_saved(
     page.get_by_label("Address").fill(other.url)
     page.get_by_role("button", name="Test").click()
     expect(page.locator("#result")).to_contain_text("Open to everybody")
-    expect(page.locator("#result")).to_contain_text("The access of 1 person ends")
+    expect(page.get_by_text("The access of 1 person ends")).to_be_visible()
     expect(page.get_by_label("Address")).to_have_value(other.url)
     page.get_by_role("button", name="Save").click()
     expect(page.get_by_role("heading", name="Change Tracker?")).to_be_visible()

@@ -126,6 +126,18 @@ def test_axe_finds_nothing_where_something_went_wrong(
     assert_accessible(page, "500")
 
 
+@pytest.mark.parametrize("width", [320, 1024, 1280])
+def test_why_something_is_wanted_of_a_person_is_never_cut_off(everything: Callable[..., Reader], width: int) -> None:
+    page = everything(viewport=(width, 800)).settings()
+
+    cut: list[str] = page.evaluate(
+        """() => [...document.querySelectorAll("[data-group=needs_you] .line, [data-group=leaving] .line")]
+        .filter((line) => line.scrollHeight > line.clientHeight + 1).map((line) => line.textContent)"""
+    )
+
+    assert not cut
+
+
 @pytest.mark.parametrize("width", [320, 390, 768, 1024, 1440])
 def test_no_page_is_wider_than_its_window(everything: Callable[..., Reader], width: int) -> None:
     reader = everything(viewport=(width, 800))
