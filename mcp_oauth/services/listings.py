@@ -291,18 +291,24 @@ def readable(stored: Any) -> list[dict[str, Any]]:
 def _still_wanted(found: Sequence[Fetched]) -> list[Fetched]:
     """Take the grants' rows, and drop what came for an authorization or a server that is no longer what it was.
 
-    The rows are taken before listings are written, as by everybody who ends a grant, and always in the same order.
+    The rows are taken before listings are written: the servers', then the grants', as by whoever changes a server, and
+    each always in the same order.
     """
+    servers = McpServer.objects.filter(pk__in={fetched.asker.server.pk for fetched in found}).order_by("pk")
+    features = connections[router.db_for_write(McpServerOAuth)].features
+    if features.has_select_for_update:
+        # A listing's row refers to its server, which the database looks at last, when the grant's row is taken already.
+        servers = servers.select_for_update(no_key=features.has_select_for_no_key_update)
+        list(servers.values_list("pk"))
     grants = {fetched.asker.own.grant.grant_id for fetched in found if fetched.asker.own.grant is not None}
     connected: dict[Any, datetime] = {}
     if grants:
         rows = McpServerOAuth.objects.filter(pk__in=grants).order_by("pk")
-        if not connections[router.db_for_write(McpServerOAuth)].features.has_select_for_update:
+        if not features.has_select_for_update:
             # Takes the whole database, which a transaction that begins with reading may not get later.
             rows.update(version=F("version"))
         connected = dict(rows.select_for_update().values_list("pk", "connected_at"))
-    servers = {fetched.asker.server.pk for fetched in found}
-    generations = dict(McpServer.objects.filter(pk__in=servers).values_list("pk", "generation"))
+    generations = dict(servers.values_list("pk", "generation"))
     wanted = [
         fetched
         for fetched in found

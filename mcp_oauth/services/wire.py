@@ -188,9 +188,10 @@ def end_sessions(
 
     def end() -> None:
         # Where nothing has spoken MCP yet, there is no session, and the SDK need not be imported to know it.
-        client = sys.modules.get("mcp_oauth.sessions.client")
-        if client is not None:
-            client.end_sessions(matches)
+        # While another thread imports it, it is there without what it holds, and there is no session either.
+        end_sessions = getattr(sys.modules.get("mcp_oauth.sessions.client"), "end_sessions", None)
+        if end_sessions is not None:
+            end_sessions(matches)
 
     if any(wanted):
         transaction.on_commit(end)
