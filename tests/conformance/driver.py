@@ -216,9 +216,19 @@ class Person:
             raise Ended(code.group(1) if code else "callback", " ".join(re.findall(r"<p>([^<]*)</p>", page.text)))
 
     def _connect_button(self, url: str) -> Form | None:
-        for form in self._forms_at(url):
-            if form.action.endswith("/mcp/oauth/start/") and form.values.get("server") == self._server_id:
-                return form
+        """Return what pressing the server's button sends: the form it belongs to, to the button's own address."""
+        page = self._page(url)
+        reader = FormReader()
+        reader.feed(page)
+        for button in re.findall(r"<button\b[^>]*>", page):
+            given = dict(re.findall(r'([a-z]+)="([^"]*)"', button))
+            if given.get("formaction", "").endswith("/mcp/oauth/start/") and given.get("value") == self._server_id:
+                token = next(form.values for form in reader.forms if "csrfmiddlewaretoken" in form.values)
+                return Form(
+                    given["formaction"],
+                    "post",
+                    {"csrfmiddlewaretoken": token["csrfmiddlewaretoken"], given["name"]: self._server_id},
+                )
         return None
 
     def _follow(self, url: str) -> str:
@@ -236,12 +246,15 @@ class Person:
         raise Ended("stuck", f"more than {PAGES_AT_MOST} redirects")
 
     def _forms_at(self, url: str) -> list[Form]:
+        reader = FormReader()
+        reader.feed(self._page(url))
+        return reader.forms
+
+    def _page(self, url: str) -> str:
         page = self._browser.get(url)
         if page.status_code != 200:
             raise Ended("page", f"{url} answered {page.status_code}")
-        reader = FormReader()
-        reader.feed(page.text)
-        return reader.forms
+        return page.text
 
     def _api(self, path: str) -> str:
         return f"/api/v1/servers/{self._server_id}/{path}"
