@@ -43,7 +43,7 @@ def under_way(name: str) -> str:
     """Return the token of whoever asks for that listing now, empty where nobody does."""
     try:
         token = cache.get(f"mcp_oauth.flight.{name}")
-    except Exception:
+    except Exception:  # as in take_off: without marks, everybody asks for themselves
         logger.exception("the cache keeps no marks; nobody is waited for")
         return ""
     return token if isinstance(token, str) else ""
@@ -57,5 +57,5 @@ def land(flights: Iterable[Flight | None]) -> None:
     try:
         held = cache.get_many(tokens)
         cache.delete_many([key for key, token in tokens.items() if held.get(key) == token])
-    except Exception:
+    except Exception:  # a mark has an end of its own
         logger.exception("the cache keeps no marks; they end by themselves")
