@@ -6,7 +6,7 @@ import asyncio
 import codecs
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from functools import lru_cache
 from typing import Any, Final, cast
 
@@ -18,7 +18,7 @@ from mcp_oauth.net.transport import LIMIT_EXTENSION, NetworkFault, shown_url
 from mcp_oauth.net.weight import JsonWeight
 from mcp_oauth.oauth.bearer import WireAuth
 from mcp_oauth.oauth.challenge import bearer_challenge
-from mcp_oauth.sessions.loop import shared_transport
+from mcp_oauth.sessions.loop import in_background, shared_transport
 from mcp_oauth.sessions.signals import ScopeChallenged, Unauthorized
 from mcp_oauth.sessions.target import Target
 
@@ -48,6 +48,10 @@ _OWN_HEADERS: Final = frozenset(
 )
 # What the stream decoder is given at once: it handles every event of a part before others get their turn on the loop.
 _PART_BYTES: Final = 4096
+# An answer that was understood is let end, so that its connection serves the next request; most servers end it in the
+# packet that follows. One that does not, or has much more to say, costs its connection.
+_ENDING_SECONDS: Final = 0.25
+_ENDING_BYTES: Final = 16 * 1024
 # Redirects that keep method and body (RFC 9110 §15.4.8, §15.4.9); no other is of use to a POST.
 _KEEPING: Final = frozenset({307, 308})
 
@@ -68,6 +72,8 @@ class Channel:
         self._transport = shared_transport(target.policy)
         self._auth = WireAuth(target.url, target.access_token, dpop_key=target.dpop_key)
         self.received = 0
+        self._counted: _Counted | None = None
+        self._ending: tuple[httpx2.Response, AsyncGenerator[Any]] | None = None
         policy = target.policy
         self._timeouts = {
             "connect": policy.connect_seconds,
@@ -107,8 +113,23 @@ class Channel:
                     return
                 url = self._next(url, response)
             finally:
-                await response.aclose()
+                if self._ending is not None and self._ending[0] is response:
+                    in_background(_end(*self._ending))
+                    self._ending = None
+                else:
+                    await response.aclose()
         raise self._redirected()
+
+    def let_end(self, response: httpx2.Response, rest: AsyncGenerator[Any] | None = None) -> None:
+        """Have what is left of an answer read in the background, for a moment, once it is left; it matters no more.
+
+        ``rest`` are its `events` where those were read.
+        """
+        if rest is None or self._counted is None:
+            self._counted = _Counted(response, self)
+            rest = aiter(self._counted)
+        self._counted.most = _ENDING_BYTES
+        self._ending = (response, rest)
 
     async def read(self, response: httpx2.Response) -> bytearray:
         """Return a whole body, within the budgets of bytes and of JSON values.
@@ -137,10 +158,11 @@ class Channel:
             NetworkFault: It is larger, or broke off.
             httpx2.SSEError: An event is larger than an answer may be.
         """
+        self._counted = _Counted(response, self)
         counted = httpx2.Response(
             response.status_code,
             headers=response.headers,
-            stream=_Counted(response, self),
+            stream=self._counted,
             request=httpx2.Request("GET", self._url),
         )
         source = httpx2.EventSource(counted, max_event_size=self.target.policy.mcp_response_bytes)
@@ -208,17 +230,36 @@ class Channel:
         return NetworkFault(ResponseTooLarge(f"{self.shown} {what}.", document=self.shown))
 
 
+async def _end(response: httpx2.Response, rest: AsyncGenerator[Any]) -> None:
+    try:
+        async with asyncio.timeout(_ENDING_SECONDS), aclosing(rest):
+            async for _ in rest:
+                pass
+    except (TimeoutError, NetworkFault, httpx2.SSEError):
+        pass  # what mattered was said before
+    finally:
+        await response.aclose()
+
+
 class _Counted(httpx2.AsyncByteStream):
-    """A stream in small parts, so that one flood of events does not keep the loop from the others."""
+    """A stream in small parts, so that one flood of events does not keep the loop from the others.
+
+    It ends after ``most`` further bytes, once that is set.
+    """
 
     def __init__(self, response: httpx2.Response, channel: Channel) -> None:
         self._response = response
         self._channel = channel
         self._weight = JsonWeight()
+        self.most: int | None = None
 
-    async def __aiter__(self) -> AsyncIterator[bytes]:
+    async def __aiter__(self) -> AsyncGenerator[bytes]:
         async for part in _stream_of(self._response):
             self._channel._count(len(part))
+            if self.most is not None:
+                self.most -= len(part)
+                if self.most < 0:
+                    return
             for start in range(0, len(part), _PART_BYTES):
                 piece = part[start : start + _PART_BYTES]
                 self._channel._weigh(self._weight, piece)

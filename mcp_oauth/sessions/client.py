@@ -31,6 +31,7 @@ from mcp_oauth.sessions.following import Following
 from mcp_oauth.sessions.held import Conversation
 from mcp_oauth.sessions.kept import Key, kept_sessions
 from mcp_oauth.sessions.listings import EntryKind, Walk
+from mcp_oauth.sessions.loop import in_background
 from mcp_oauth.sessions.negotiation import (
     Facts,
     Session,
@@ -51,7 +52,7 @@ from mcp_oauth.sessions.results import (
     ToolListing,
     ToolResult,
 )
-from mcp_oauth.sessions.rpc import BrokenOff, NotMcp, RpcError, in_background
+from mcp_oauth.sessions.rpc import BrokenOff, NotMcp, RpcError
 from mcp_oauth.sessions.signals import ScopeChallenged, Unauthorized
 from mcp_oauth.sessions.target import Target
 from mcp_oauth.sessions.validation import InvalidResult, checked

@@ -14,9 +14,10 @@ from mcp_oauth.sessions import tasks
 from mcp_oauth.sessions.channel import Channel
 from mcp_oauth.sessions.faults import FAULTS
 from mcp_oauth.sessions.held import Conversation
+from mcp_oauth.sessions.loop import in_background
 from mcp_oauth.sessions.negotiation import Facts, Session, certainly_not_run
 from mcp_oauth.sessions.results import Answer, Progress
-from mcp_oauth.sessions.rpc import BrokenOff, NotMcp, RpcError, in_background
+from mcp_oauth.sessions.rpc import BrokenOff, NotMcp, RpcError
 from mcp_oauth.sessions.signals import ScopeChallenged, Unauthorized
 from mcp_oauth.sessions.tasks import Ask, Task, TaskRequest
 

@@ -17,8 +17,9 @@ from weakref import WeakKeyDictionary
 
 from mcp_oauth.sessions import loop
 from mcp_oauth.sessions.channel import Channel
+from mcp_oauth.sessions.loop import in_background
 from mcp_oauth.sessions.negotiation import Facts, end_session, handshake, session_headers
-from mcp_oauth.sessions.rpc import Listener, in_background, overhear
+from mcp_oauth.sessions.rpc import Listener, overhear
 from mcp_oauth.sessions.target import Target
 
 Key = tuple[str, ...]

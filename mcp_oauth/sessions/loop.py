@@ -196,6 +196,16 @@ def soon(factory: Callable[[], Coroutine[Any, Any, None]]) -> None:
         asyncio.run_coroutine_threadsafe(factory(), worker.loop)
 
 
+_tasks: set[asyncio.Task[None]] = set()
+
+
+def in_background(work: Coroutine[Any, Any, None]) -> None:
+    """Run a coroutine that bounds itself on the running loop, which alone would let it be collected."""
+    task: asyncio.Task[None] = asyncio.get_running_loop().create_task(work)
+    _tasks.add(task)
+    task.add_done_callback(_tasks.discard)
+
+
 def submit(factory: Callable[[], Coroutine[Any, Any, T]], *, timeout: float) -> concurrent.futures.Future[T]:
     """Start a coroutine on the loop thread for a caller who waits otherwise; see `submit_all`."""
     return _submit(factory, timeout)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Mapping
-from contextlib import aclosing, asynccontextmanager
+from contextlib import asynccontextmanager
 from typing import Any, Final, Protocol
 
 import httpx2
@@ -18,6 +18,7 @@ from mcp_types import METHOD_NOT_FOUND
 from mcp_oauth.exceptions import ServerUnreachable
 from mcp_oauth.net.transport import NetworkFault
 from mcp_oauth.sessions.channel import Channel, parse_json
+from mcp_oauth.sessions.loop import in_background
 from mcp_oauth.sessions.signals import ScopeChallenged, Unauthorized
 
 # A legacy server may ask to be polled for ever (`retry: 0`); an answer that needs more than this is lost.
@@ -114,8 +115,8 @@ async def notify(channel: Channel, method: str, params: dict[str, Any], headers:
         NetworkFault, Unauthorized, ScopeChallenged: See `Channel.send`.
     """
     message = {"jsonrpc": "2.0", "method": method, "params": params}
-    async with channel.send("POST", headers, encoded(message)):
-        pass
+    async with channel.send("POST", headers, encoded(message)) as response:
+        channel.let_end(response)
 
 
 async def overhear(
@@ -151,16 +152,6 @@ def farewell(channel: Channel, method: str, params: dict[str, Any], headers: Map
             pass  # it was a courtesy
 
     in_background(say())
-
-
-_tasks: set[asyncio.Task[None]] = set()
-
-
-def in_background(work: Any) -> None:
-    """Run a coroutine that bounds itself; the loop alone would let it be collected."""
-    task: asyncio.Task[None] = asyncio.get_running_loop().create_task(work)
-    _tasks.add(task)
-    task.add_done_callback(_tasks.discard)
 
 
 def encoded(message: dict[str, Any]) -> bytes:
@@ -232,28 +223,37 @@ class _Exchange:
 
     async def _listen(self, response: httpx2.Response) -> dict[str, Any] | None:
         """Read a stream up to the response; ``None`` where it ends before."""
-        resumable = False
+        resumable = understood = False
+        events = self._channel.events(response)
         try:
-            async with aclosing(self._channel.events(response)) as events:
-                async for event in events:
-                    if event.id:
-                        self._last_event, resumable = event.id, True
-                    if event.retry is not None:
-                        self._retry_ms = max(event.retry, 0)
-                    if event.event != "message" or not event.data:
-                        continue
-                    try:
-                        message = parse_json(event.data)
-                    except ValueError:
-                        raise NotMcp(self._channel.status, self._channel.media_type) from None
-                    if (result := self._taken(message, 200)) is not None:
-                        return result
+            async for event in events:
+                if event.id:
+                    self._last_event, resumable = event.id, True
+                if event.retry is not None:
+                    self._retry_ms = max(event.retry, 0)
+                if event.event != "message" or not event.data:
+                    continue
+                try:
+                    message = parse_json(event.data)
+                except ValueError:
+                    raise NotMcp(self._channel.status, self._channel.media_type) from None
+                result = self._taken(message, 200)
+                if understood := result is not None:
+                    return result
+        except RpcError:
+            understood = True
+            raise
         except httpx2.SSEError:
             raise BrokenOff from None
         except NetworkFault as fault:
             # A connection that breaks is what resuming is for; an answer that is too large stays so.
             if not resumable or type(fault.error) is not ServerUnreachable:
                 raise
+        finally:
+            if understood:
+                self._channel.let_end(response, events)
+            else:
+                await events.aclose()
         return None
 
     def _taken(self, document: Any, status: int) -> dict[str, Any] | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import threading
 from collections.abc import Callable, Iterator
@@ -13,7 +14,7 @@ import pytest
 
 from mcp_oauth.exceptions import CallCancelled, CallInterrupted, DeadlineExceeded, ServerRefused, ServerUnreachable
 from mcp_oauth.net.policy import NetworkPolicy
-from mcp_oauth.sessions import client, loop
+from mcp_oauth.sessions import channel, client, loop
 from mcp_oauth.sessions.results import Answer, InputWanted, Progress, ToolResult
 from mcp_oauth.sessions.target import Target
 from tests.protocol.conftest import LEGACY
@@ -445,6 +446,68 @@ def test_a_stream_that_wants_to_be_polled_later_than_anybody_waits_is_given_up_a
     )
     with running_peer(lambda received: [stream]) as peer, pytest.raises(ServerUnreachable, match="early"):
         call(warm(peer), "look", timeout=60)
+
+
+# The connections beneath
+
+
+def in_events(message: dict[str, Any], *, whole: bool = True) -> bytes:
+    """Return a chunked answer that holds one event; one that is not whole says that more will follow."""
+    event = f"data: {json.dumps({'jsonrpc': '2.0', **message})}\n\n".encode()
+    head = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
+    return head + f"{len(event):x}\r\n".encode() + event + b"\r\n" + (b"0\r\n\r\n" if whole else b"")
+
+
+@pytest.mark.parametrize("outcome", [{"result": DONE}, {"error": {"code": -32602, "message": "no"}}])
+def test_calls_that_are_answered_in_events_share_a_connection(outcome: dict[str, Any]) -> None:
+    with running_peer(lambda received: in_events({"id": json.loads(received.body)["id"], **outcome})) as peer:
+        for _ in range(3):
+            with contextlib.suppress(ServerRefused):
+                call(warm(peer), "look")
+
+        assert (len(peer.requests), peer.connections) == (3, 1)
+
+
+def test_a_server_that_leaves_its_answer_open_delays_nobody_and_loses_its_connection() -> None:
+    left = threading.Event()
+
+    def open_ended(received: Received) -> Iterator[bytes]:
+        yield in_events({"id": json.loads(received.body)["id"], "result": DONE}, whole=False)
+        try:
+            while not peer.closing.wait(0.02):
+                yield b"3\r\n:\n\n\r\n"
+        finally:
+            left.set()
+
+    with running_peer(open_ended) as peer:
+        assert call(warm(peer), "look").text == "done"
+        assert not left.is_set()
+
+        assert left.wait(10)
+        assert call(warm(peer), "look").text == "done"
+        assert peer.connections == 2
+
+
+def test_of_what_follows_the_answer_little_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(channel, "_ENDING_SECONDS", 5)
+    sent: list[int] = []
+    broken = threading.Event()
+
+    def verbose(received: Received) -> Iterator[bytes]:
+        yield in_events({"id": json.loads(received.body)["id"], "result": DONE}, whole=False)
+        try:
+            for _ in range(40_000):
+                yield b"400\r\n:" + b" " * 1022 + b"\n\r\n"
+                sent.append(1024)
+        finally:
+            broken.set()
+
+    with running_peer(verbose) as peer:
+        assert call(warm(peer), "look").text == "done"
+        assert broken.wait(10)
+
+    # What the buffers of the kernel hold was sent as well.
+    assert sum(sent) < 12_000_000
 
 
 # Resources, prompts, completion
