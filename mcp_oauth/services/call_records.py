@@ -6,10 +6,11 @@ import json
 import logging
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import cached_property
 from typing import Any
 
 from django.db import DatabaseError, IntegrityError, connections, router, transaction
@@ -44,6 +45,7 @@ _NOTHING_SEALED: dict[str, Any] = {"arguments": None, "pending": None, "answers"
 # Every call that needs nobody costs these two and no more.
 _BEGIN = PreparedInsert(ToolCall, "id", "server", "user", "server_generation", "tool", "started_at", "deadline_at")
 _ENDS = ("state", "outcome", "ended_at", "duration_ms")
+_FIRST: int = ToolCall._meta.get_field("attempt").get_default()
 _END = PreparedUpdate(ToolCall, where=("id", "state", "attempt"), columns=_ENDS)
 
 
@@ -51,16 +53,29 @@ _END = PreparedUpdate(ToolCall, where=("id", "state", "attempt"), columns=_ENDS)
 class Attempt:
     """One go of a call by one process: only who holds the newest one may write how it ends."""
 
-    call: ToolCall
+    key: uuid.UUID
+    tool: str
     number: int
     # Whether somebody may ask for the result in another request.
     keeps_result: bool
+    # Most calls end without anybody looking at their row as an object.
+    _row: Callable[[], ToolCall]
     began: float = field(default_factory=time.monotonic)
+
+    @classmethod
+    def of(cls, call: ToolCall, number: int) -> Attempt:
+        """Return an attempt of a call that was there before."""
+        return cls(call.pk, call.tool, number, True, lambda: call)
+
+    @cached_property
+    def call(self) -> ToolCall:
+        """Return the row as this attempt found it."""
+        return self._row()
 
     @property
     def rows(self) -> QuerySet[ToolCall]:
         """Return the row, as long as this attempt is the one that runs."""
-        return ToolCall.objects.filter(pk=self.call.pk, state=State.RUNNING, attempt=self.number).order_by()
+        return ToolCall.objects.filter(pk=self.key, state=State.RUNNING, attempt=self.number).order_by()
 
     @property
     def duration_ms(self) -> int:
@@ -94,8 +109,13 @@ def open_call(
         if call_id is not None and ToolCall.objects.filter(pk=call_id).exists():
             return None
         raise NotFound(_("There is no server of that name for you.")) from error
-    call = ToolCall(server_id=server.pk, user_id=user.pk, **begun)
-    return Attempt(call, call.attempt, keeps_result=call_id is not None)
+    return Attempt(
+        begun["id"],
+        tool,
+        _FIRST,
+        keeps_result=call_id is not None,
+        _row=lambda: ToolCall(server_id=server.pk, user_id=user.pk, **begun),
+    )
 
 
 def find(user: Person, reference: ToolCall | uuid.UUID | str) -> ToolCall:
@@ -222,7 +242,7 @@ def claim(
         held_by=held_by,
         answers=seal_for_update(call, "answers", answers),
     )
-    return Attempt(call, call.attempt + 1, keeps_result=True) if won else None
+    return Attempt.of(call, call.attempt + 1) if won else None
 
 
 def pick_up(attempt: Attempt, *, seconds: float) -> bool:
@@ -340,12 +360,12 @@ def _end(attempt: Attempt, values: dict[str, Any], progress: Progress | None) ->
     values |= {"ended_at": timezone.now(), "duration_ms": attempt.duration_ms}
     if progress is not None and progress.count:
         values |= _progress(progress)
-    running = {"id": attempt.call.pk, "state": State.RUNNING, "attempt": attempt.number}
+    running = {"id": attempt.key, "state": State.RUNNING, "attempt": attempt.number}
     try:
         if not (_END.run(running, **values) if len(values) == len(_ENDS) else attempt.rows.update(**values)):
             # Taken for dead, because it took longer than anybody thought; what is known now is better.
             late = Q(state=State.FAILED, outcome=CallInterrupted.code, attempt=attempt.number)
-            ToolCall.objects.filter(late, pk=attempt.call.pk).update(**values)
+            ToolCall.objects.filter(late, pk=attempt.key).update(**values)
     except DatabaseError:
         # The tool has run: its answer is worth more than its record, which a sweep ends.
-        logger.exception("the end of call %s could not be written down", attempt.call.pk)
+        logger.exception("the end of call %s could not be written down", attempt.key)

@@ -38,7 +38,7 @@ from mcp_oauth.services.catalog import find_tool, note_changed
 from mcp_oauth.services.grants import ready_grant
 from mcp_oauth.services.removal import require_in_use
 from mcp_oauth.services.steps import Plan, WireStep, adrive, drive
-from mcp_oauth.services.workspaces import Person, server_for
+from mcp_oauth.services.workspaces import Person, server_for, server_to_use
 from mcp_oauth.sessions.results import Answer, InputWanted, Progress, Question, ToolResult
 from mcp_oauth.sessions.signals import ScopeChallenged, Unauthorized
 from mcp_oauth.sessions.target import Target
@@ -214,7 +214,7 @@ def _plan_call(
     on_progress: OnProgress | None,
 ) -> Plan[ToolResult]:
     given, seconds, own_id = _checked(arguments), _seconds(timeout), _own_id(call_id)
-    server = server_for(user, reference)
+    server = server_to_use(user, reference)
     _check_name(server, name)
     attempt = records.open_call(server, user, name, call_id=own_id, seconds=_bound(server, seconds))
     if attempt is None:
@@ -233,17 +233,17 @@ def _outcome_before(user: Person, call_id: uuid.UUID | None, server: McpServer, 
 
 def _plan_exchange(run: _Run) -> Plan[ToolResult | InputWanted]:
     """Plan to send the call, or its next round, to the server."""
-    found = yield from find_tool(run.server, run.user, run.call.tool)
+    found = yield from find_tool(run.server, run.user, run.attempt.tool)
     from mcp_oauth.sessions.client import call_tool as run_tool
 
     def work(target: Target) -> Coroutine[Any, Any, ToolResult | InputWanted]:
         return run_tool(
             target,
-            run.call.tool,
+            run.attempt.tool,
             run.arguments,
             timeout=run.seconds,
             progress=run.progress,
-            call_id=str(run.call.pk),
+            call_id=str(run.attempt.key),
             answers=run.answers,
             request_state=run.request_state,
         )
@@ -312,7 +312,7 @@ def _let_wait_for_access(run: _Run, error: AuthorizationRequired | InsufficientS
         pending=pending,
         answers=_answers_json(run.answers),
     )
-    error.call = str(run.call.pk)
+    error.call = str(run.attempt.key)
 
 
 def _plan_to_wait_for_answers(run: _Run, wanted: InputWanted) -> Plan[McpOAuthError]:
@@ -320,7 +320,7 @@ def _plan_to_wait_for_answers(run: _Run, wanted: InputWanted) -> Plan[McpOAuthEr
     rounds = run.rounds + 1
     if rounds > settings.MAX_INPUT_ROUNDS:
         if wanted.held:
-            held_calls.drop(run.call.pk)
+            held_calls.drop(run.attempt.key)
         yield from _plan_to_drop(run.server, run.user, wanted.request_state)
         return held_calls.too_many_rounds()
     if wanted.held:
@@ -405,7 +405,7 @@ def _plan_held(run: _Run) -> Plan[ToolResult | InputWanted]:
 
     try:
         outcome: ToolResult | InputWanted = yield WireStep(
-            lambda: continue_held(str(run.call.pk), run.answers or {}, timeout=run.seconds, progress=run.progress),
+            lambda: continue_held(str(run.attempt.key), run.answers or {}, timeout=run.seconds, progress=run.progress),
             run.seconds + held_calls.MARGIN_SECONDS,
             run.tick,
             settings.CALL_TICK_SECONDS,
@@ -471,7 +471,7 @@ class _Elsewhere:
             NotFound: the row is gone.
         """
         rows = ToolCall.objects.select_related("server__workspace").order_by()
-        row = rows.filter(pk=self._attempt.call.pk).first()
+        row = rows.filter(pk=self._attempt.key).first()
         if row is None:
             raise NotFound(_("There is no call of that id for you."))
         told = Progress(row.progress, row.progress_total, row.progress_message)

@@ -20,7 +20,7 @@ from mcp_oauth.services.grants import UsableGrant
 from mcp_oauth.services.listings import Asker, Kind
 from mcp_oauth.services.removal import require_in_use
 from mcp_oauth.services.steps import Plan, adrive, drive
-from mcp_oauth.services.workspaces import Person, server_for
+from mcp_oauth.services.workspaces import Person, server_to_use
 from mcp_oauth.sessions.results import ToolDescription
 
 
@@ -76,7 +76,7 @@ async def alist_tools(server: McpServer | uuid.UUID | str, user: Person, *, refr
 
 
 def _checked(server: McpServer | uuid.UUID | str, user: Person, *, refresh: bool) -> Plan[Catalogue]:
-    return (yield from plan_listing(server_for(user, server), user, refresh=refresh))
+    return (yield from plan_listing(server_to_use(user, server), user, refresh=refresh))
 
 
 @dataclass(frozen=True)

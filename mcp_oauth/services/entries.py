@@ -17,7 +17,7 @@ from mcp_oauth.models import McpServer
 from mcp_oauth.services.access import on_behalf
 from mcp_oauth.services.catalog import plan_entries
 from mcp_oauth.services.steps import Plan
-from mcp_oauth.services.workspaces import Person, server_for
+from mcp_oauth.services.workspaces import Person, server_to_use
 from mcp_oauth.sessions.target import Target
 
 # As long as the longest name that is listed.
@@ -45,7 +45,7 @@ class Entries:
 
 def plan_list(server: McpServer | uuid.UUID | str, user: Person, kind: str, *, refresh: bool) -> Plan[Entries]:
     """Plan to list one kind of entries of a server that the person may use."""
-    listed = yield from plan_entries(server_for(user, server), user, kind, refresh=refresh)
+    listed = yield from plan_entries(server_to_use(user, server), user, kind, refresh=refresh)
     return Entries(tuple(listed.entries), listed.truncated, listed.fetched_at)
 
 
@@ -64,7 +64,7 @@ def plan_exchange(
     if not seconds > 0:
         raise InvalidRequest(_("The time limit must be more than zero seconds."))
     result: dict[str, Any] = yield from on_behalf(
-        server_for(user, server), user, lambda target: work(target, seconds), seconds=seconds
+        server_to_use(user, server), user, lambda target: work(target, seconds), seconds=seconds
     )
     return result
 

@@ -53,7 +53,7 @@ class Held:
     @property
     def key(self) -> uuid.UUID:
         """Return the call's id."""
-        return self.attempt.call.pk
+        return self.attempt.key
 
 
 class _Holder:
@@ -221,9 +221,7 @@ def _attend(held: Held, row: ToolCall | None, name: str) -> bool:
     elif row is not None and row.state == State.RUNNING and row.held_by == name:
         if row.cancel_requested_at is None:
             return _carry_on(held, row)
-        records.fail(
-            Attempt(row, row.attempt, keeps_result=True), CallCancelled.code, error=records.cancelled().as_json()
-        )
+        records.fail(Attempt.of(row, row.attempt), CallCancelled.code, error=records.cancelled().as_json())
     drop(held.key)
     return False
 
@@ -232,7 +230,7 @@ def _carry_on(held: Held, row: ToolCall) -> bool:
     """Go on with what another process left in the row."""
     from mcp_oauth.sessions.client import continue_held
 
-    attempt = Attempt(row, row.attempt, keeps_result=True)
+    attempt = Attempt.of(row, row.attempt)
     try:
         left: Mapping[str, Any] = row.answers
     except SecretUnreadable as error:

@@ -90,22 +90,39 @@ def server_for(user: Person, reference: McpServer | uuid.UUID | str) -> McpServe
     Raises:
         NotFound: no such server, or it belongs to a workspace of others; the two look the same.
     """
-    server = _server_of_member(user, reference)
+    server = _server_of_member(user, reference, _BY_KEY, _BY_NAME)
     if server is None:
         raise NotFound(_("There is no server of that name for you."))
     return server
 
 
-def _server_of_member(user: Person, reference: McpServer | uuid.UUID | str) -> McpServer | None:
+def server_to_use(user: Person, reference: McpServer | uuid.UUID | str) -> McpServer:
+    """Return the same for an exchange with it: what the probe saw is left in the database.
+
+    Raises:
+        NotFound: as `server_for`.
+    """
+    server = _server_of_member(user, reference, _BY_KEY_TO_USE, _BY_NAME_TO_USE)
+    if server is None:
+        raise NotFound(_("There is no server of that name for you."))
+    return server
+
+
+def _server_of_member(
+    user: Person,
+    reference: McpServer | uuid.UUID | str,
+    by_key: PreparedQuery[McpServer],
+    by_name: PreparedQuery[McpServer],
+) -> McpServer | None:
     """Return the server if the person belongs to its workspace; one query, for it is on the way of every call."""
     if isinstance(reference, McpServer):
         return reference if _brought_up_to_date(reference, user) else None
     text = str(reference)
     workspace_slug, slash, server_slug = text.partition("/")
     if slash:
-        return _SERVER_BY_NAME.first(workspace=workspace_slug, slug=server_slug, user=user.pk)
+        return by_name.first(workspace=workspace_slug, slug=server_slug, user=user.pk)
     try:
-        return _SERVER_BY_KEY.first(id=uuid.UUID(text), user=user.pk)
+        return by_key.first(id=uuid.UUID(text), user=user.pk)
     except ValueError:
         return None
 
@@ -128,11 +145,21 @@ def _for_member() -> QuerySet[McpServer]:
 
 _RULED = ("enabled", "removal_at", "allowed_tools", "denied_tools")
 _RULES = PreparedQuery(McpServer, lambda: _for_member().filter(pk=Given(McpServer, "id")).only(*_RULED))
-_SERVER_BY_KEY = PreparedQuery(McpServer, lambda: _for_member().filter(pk=Given(McpServer, "id")))
-_SERVER_BY_NAME = PreparedQuery(
-    McpServer,
-    lambda: _for_member().filter(workspace__slug=Given(Workspace, "slug", "workspace"), slug=Given(McpServer, "slug")),
-)
+
+
+def _by_key() -> QuerySet[McpServer]:
+    return _for_member().filter(pk=Given(McpServer, "id"))
+
+
+def _by_name() -> QuerySet[McpServer]:
+    return _for_member().filter(workspace__slug=Given(Workspace, "slug", "workspace"), slug=Given(McpServer, "slug"))
+
+
+_BY_KEY, _BY_NAME = PreparedQuery(McpServer, _by_key), PreparedQuery(McpServer, _by_name)
+# An exchange needs none of these, a renewal neither; what a probe saw may be larger than all the rest.
+_ASIDE = ("created_at", "auth_mode_source", "initial_access_token", "probe_steps", "probe_verdict", "probed_at")
+_BY_KEY_TO_USE = PreparedQuery(McpServer, lambda: _by_key().defer(*_ASIDE))
+_BY_NAME_TO_USE = PreparedQuery(McpServer, lambda: _by_name().defer(*_ASIDE))
 
 
 def require_admin(place: Place) -> None:
