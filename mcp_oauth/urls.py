@@ -5,13 +5,26 @@ from __future__ import annotations
 from django.urls import path
 
 from mcp_oauth import api
-from mcp_oauth.views import account, adding, editing, importing, members, oauth, pages, servers, tokens, waiting
+from mcp_oauth.views import (
+    account,
+    activity,
+    adding,
+    editing,
+    importing,
+    members,
+    oauth,
+    pages,
+    servers,
+    tokens,
+    waiting,
+)
 
 app_name = "mcp_oauth"
 
 urlpatterns = [
     path("workspaces/", pages.home, name="home"),
     path("workspaces/<slug:slug>/mcp/", pages.settings, name="settings"),
+    path("workspaces/<slug:slug>/mcp/activity/", activity.activity, name="activity"),
     path("workspaces/new/", members.new_workspace, name="new_workspace"),
     path("workspaces/<slug:slug>/members/", members.members_page, name="members"),
     path("workspaces/<slug:slug>/members/<uuid:membership_id>/role/", members.role, name="member_role"),

@@ -39,6 +39,7 @@ DESTINATIONS: Final[tuple[Destination, ...]] = (
             }
         ),
     ),
+    Destination("activity", gettext_lazy("Activity"), "activity"),
     Destination("members", gettext_lazy("Members"), "members", frozenset({"member_role", "member_remove"})),
 )
 # What is the person's own, in the menu behind their name.
