@@ -102,24 +102,34 @@ class PreparedUpdate(Generic[M]):
         self._model = model
         self._where: list[Any] = [model._meta.get_field(name) for name in where]
         self._columns: list[Any] = [model._meta.get_field(name) for name in columns]
-        self._sql: dict[str, str] = {}
+        self._sql: dict[tuple[str, bool], str] = {}
 
-    def run(self, where: Mapping[str, Any], **values: Any) -> int:
-        """Change the rows and return how many there were."""
+    def run(self, where: Mapping[str, Any], *, may_be_lost: bool = False, **values: Any) -> int:
+        """Change the rows and return how many there were.
+
+        What ``may_be_lost`` need not have reached the disk when this returns: a crash of the database's machine within
+        the next second may undo it.
+        """
         alias = router.db_for_write(self._model)
         connection = connections[alias]
-        if alias not in self._sql:
-            quoted = connection.ops.quote_name
-            columns = ", ".join(f"{quoted(field.column)} = %s" for field in self._columns)
-            rows = " AND ".join(f"{quoted(field.column)} = %s" for field in self._where)
-            table = quoted(self._model._meta.db_table)
-            self._sql[alias] = f"UPDATE {table} SET {columns} WHERE {rows}"  # noqa: S608  (names of ours)
+        # Of a transaction of the caller's, this is one part among others.
+        late = may_be_lost and connection.vendor == "postgresql" and not connection.in_atomic_block
+        if (alias, late) not in self._sql:
+            self._sql[alias, late] = self._compile(connection, late=late)
         given = [field.get_db_prep_save(values[field.name], connection) for field in self._columns]
         given += [field.get_db_prep_value(where[field.name], connection) for field in self._where]
         with transaction.mark_for_rollback_on_error(using=alias), connection.cursor() as cursor:
-            cursor.execute(self._sql[alias], given)
+            cursor.execute(self._sql[alias, late], given)
             changed: int = cursor.rowcount
         return changed
+
+    def _compile(self, connection: Any, *, late: bool) -> str:
+        quoted = connection.ops.quote_name
+        columns = ", ".join(f"{quoted(field.column)} = %s" for field in self._columns)
+        rows = " AND ".join(f"{quoted(field.column)} = %s" for field in self._where)
+        # Only for the transaction that this statement is; a statement of its own would be another way there and back.
+        at_leisure = " FROM (SELECT set_config('synchronous_commit', 'off', true)) AS at_leisure" if late else ""
+        return f"UPDATE {quoted(self._model._meta.db_table)} SET {columns}{at_leisure} WHERE {rows}"  # noqa: S608
 
 
 class PreparedInsert(Generic[M]):

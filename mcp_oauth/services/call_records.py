@@ -362,7 +362,14 @@ def _end(attempt: Attempt, values: dict[str, Any], progress: Progress | None) ->
         values |= _progress(progress)
     running = {"id": attempt.key, "state": State.RUNNING, "attempt": attempt.number}
     try:
-        if not (_END.run(running, **values) if len(values) == len(_ENDS) else attempt.rows.update(**values)):
+        # That the call began has reached the disk. How it ended need not, where nobody comes back for its result: a
+        # call whose end is lost counts as interrupted, and does not run again.
+        changed = (
+            _END.run(running, may_be_lost=not attempt.keeps_result, **values)
+            if len(values) == len(_ENDS)
+            else attempt.rows.update(**values)
+        )
+        if not changed:
             # Taken for dead, because it took longer than anybody thought; what is known now is better.
             late = Q(state=State.FAILED, outcome=CallInterrupted.code, attempt=attempt.number)
             ToolCall.objects.filter(late, pk=attempt.key).update(**values)

@@ -32,6 +32,7 @@ from mcp_oauth.exceptions import (
     ToolNotFound,
 )
 from mcp_oauth.models import McpServer, ToolCall
+from mcp_oauth.models.prepared import PreparedUpdate
 from mcp_oauth.services import call_records as records
 from mcp_oauth.services.call_records import sweep
 from tests.people import member, new_server, new_workspace
@@ -120,6 +121,22 @@ def test_a_warm_call_costs_one_insert_and_one_update_of_its_row(desk: Desk) -> N
     mine = [query["sql"].split()[0] for query in queries if ToolCall._meta.db_table in query["sql"]]
     assert mine == ["INSERT", "UPDATE"]
     assert not [query for query in queries if query["sql"].split()[0] in {"BEGIN", "SAVEPOINT"}]
+
+
+@pytest.mark.parametrize("call_id", [None, uuid.uuid4()])
+def test_only_how_a_call_ended_that_nobody_comes_back_for_may_be_lost(
+    desk: Desk, call_id: uuid.UUID | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, may_be_lost = PreparedUpdate.run, []
+
+    def noting(*given: Any, **options: Any) -> int:
+        may_be_lost.append(options["may_be_lost"])
+        return run(*given, **options)
+
+    monkeypatch.setattr(PreparedUpdate, "run", noting)
+    desk.call("echo", {"text": "hello"}, call_id=call_id)
+
+    assert may_be_lost == ([True] if call_id is None else [])
 
 
 def test_the_record_says_that_a_call_runs_before_the_server_hears_of_it(open_mcp_server: Serve) -> None:

@@ -219,6 +219,33 @@ def test_a_prepared_update_changes_these_columns_of_these_rows_and_counts_them(u
     assert other.state == ToolCall.State.RUNNING
 
 
+@pytest.mark.django_db(transaction=True)
+def test_a_prepared_update_that_may_be_lost_hurries_no_transaction_but_its_own(user: User, server: McpServer) -> None:
+    given = call_of(server, user)
+    insert_call(**given)
+    update = PreparedUpdate(ToolCall, where=["id"], columns=["outcome"])
+
+    def hurry() -> Any:
+        with connection.cursor() as cursor:
+            cursor.execute("SHOW synchronous_commit" if connection.vendor == "postgresql" else "SELECT 1")
+            return cursor.fetchone()
+
+    if connection.vendor == "postgresql":
+        connection.cursor().execute("SET synchronous_commit = on")
+    before = hurry()
+    with CaptureQueriesContext(connection) as alone:
+        assert update.run({"id": given["id"]}, may_be_lost=True, outcome="alone") == 1
+    assert ToolCall.objects.get(pk=given["id"]).outcome == "alone"
+    with CaptureQueriesContext(connection) as within, transaction.atomic():
+        assert update.run({"id": given["id"]}, may_be_lost=True, outcome="within") == 1
+    assert ToolCall.objects.get(pk=given["id"]).outcome == "within"
+
+    assert len(alone) == 1
+    assert ("synchronous_commit" in alone[0]["sql"]) == (connection.vendor == "postgresql")
+    assert not any("synchronous_commit" in query["sql"] for query in within)
+    assert hurry() == before
+
+
 def test_a_prepared_update_refuses_a_secret_that_was_not_sealed_for_its_row(user: User, server: McpServer) -> None:
     given = call_of(server, user)
     insert_call(**given)
