@@ -16,7 +16,7 @@ COMPILE := $(BIN)/uv pip compile pyproject.toml --quiet --universal --python-ver
 	--generate-hashes --no-emit-index-url --no-header
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-check screenshots test conformance bench zoo compliance lint requirements clean
+.PHONY: help demo demo-check screenshots test conformance bench zoo compliance messages lint requirements clean
 
 help:
 	@echo "make demo        start the application with a demonstration server, and say where"
@@ -25,6 +25,7 @@ help:
 	@echo "make test        lint, types, migrations and every test that can run here"
 	@echo "make conformance run the official MCP conformance suite through the application (SCENARIO=…, VERSION=…)"
 	@echo "make compliance  write the tables of docs/compliance.md and the rules of docs/security.md again"
+	@echo "make messages    bring the catalogues of translations up to date and compile them"
 	@echo "make bench       measure what a call costs over the bare request, as ratios in one run"
 	@echo "make zoo         meet the hostile servers with the exact limits of time and memory"
 	@echo "make lint        the same without the tests"
@@ -94,6 +95,9 @@ conformance: $(SUITE)/.installed
 
 compliance: $(INSTALLED)
 	$(BIN)/python -m tests.compliance
+
+messages: $(INSTALLED)
+	$(BIN)/python -m tests.catalogues
 
 # The one resolution serves every supported Python: Django 5.2 on 3.11, the current one from 3.12.
 requirements: $(INSTALLED)

@@ -47,6 +47,8 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+from mcp_oauth.sentences import said, sentence
+
 
 class McpOAuthError(Exception):
     """Base of every error this application raises on purpose.
@@ -70,14 +72,30 @@ class McpOAuthError(Exception):
         option: str = "",
     ) -> None:
         super().__init__(user_message)
-        self.user_message = user_message
-        self.next_step = next_step or self.default_next_step
+        # In English where it comes from the protocol or the wire; the properties say it to whoever reads.
+        self.sentence = user_message
+        self._next_step = next_step or self.default_next_step
         # The URL of the document or endpoint at fault, when there is one.
         self.document = document
         # The member or header at fault, the rule it breaks with its source, and the option that tolerates it.
         self.field = field
-        self.rule = rule or self.default_rule
+        self._rule = rule or self.default_rule
         self.option = option
+
+    @property
+    def user_message(self) -> str:
+        """What went wrong, safe to show, in the reader's language."""
+        return said(self.sentence)
+
+    @property
+    def next_step(self) -> str:
+        """What to do about it, in the reader's language."""
+        return said(self._next_step)
+
+    @property
+    def rule(self) -> str:
+        """The rule that was broken and where it stands, in the reader's language."""
+        return said(self._rule)
 
     def as_json(self) -> dict[str, Any]:
         """Return the object that goes under ``error`` in a JSON answer."""
@@ -95,7 +113,7 @@ class ConfigurationError(McpOAuthError):
 
     code = "configuration_error"
     http_status = 409
-    default_next_step = "Ask an administrator to correct the server's settings."
+    default_next_step = sentence("Ask an administrator to correct the server's settings.")
 
 
 class InvalidServerAddress(ConfigurationError):
@@ -103,14 +121,14 @@ class InvalidServerAddress(ConfigurationError):
 
     code = "invalid_address"
     http_status = 400
-    default_next_step = "Enter the server's full address, for example https://mcp.example.com/mcp."
+    default_next_step = sentence("Enter the server's full address, for example https://mcp.example.com/mcp.")
 
 
 class SecretUnreadable(ConfigurationError):
     """No key of the ring opens a stored value, or the value belongs to another row."""
 
     code = "secret_unreadable"
-    default_next_step = "Connect again, or enter the secret again; the stored one cannot be read."
+    default_next_step = sentence("Connect again, or enter the secret again; the stored one cannot be read.")
 
 
 class NotAllowed(McpOAuthError):
@@ -118,7 +136,7 @@ class NotAllowed(McpOAuthError):
 
     code = "not_allowed"
     http_status = 403
-    default_next_step = "Ask an administrator of the workspace."
+    default_next_step = sentence("Ask an administrator of the workspace.")
 
 
 class NotSignedIn(NotAllowed):
@@ -126,7 +144,7 @@ class NotSignedIn(NotAllowed):
 
     code = "not_signed_in"
     http_status = 401
-    default_next_step = "Sign in and try again."
+    default_next_step = sentence("Sign in and try again.")
 
 
 class NotFound(NotAllowed):
@@ -134,7 +152,7 @@ class NotFound(NotAllowed):
 
     code = "not_found"
     http_status = 404
-    default_next_step = "Check the name; it may belong to another workspace."
+    default_next_step = sentence("Check the name; it may belong to another workspace.")
 
 
 class TooManyRequests(NotAllowed):
@@ -142,7 +160,7 @@ class TooManyRequests(NotAllowed):
 
     code = "too_many_requests"
     http_status = 429
-    default_next_step = "Wait a minute and try again."
+    default_next_step = sentence("Wait a minute and try again.")
 
     def __init__(self, user_message: str, *, retry_after: int, **facts: str) -> None:
         super().__init__(user_message, **facts)
@@ -157,7 +175,7 @@ class ToolNotAllowed(NotAllowed):
     """The server offers the tool, and an administrator of the workspace does not let it be run."""
 
     code = "tool_not_allowed"
-    default_next_step = "Ask an administrator of the workspace to allow the tool."
+    default_next_step = sentence("Ask an administrator of the workspace to allow the tool.")
 
 
 class InvalidRequest(McpOAuthError):
@@ -165,7 +183,7 @@ class InvalidRequest(McpOAuthError):
 
     code = "invalid_request"
     http_status = 400
-    default_next_step = "Correct the input and try again."
+    default_next_step = sentence("Correct the input and try again.")
 
 
 class ToolNotFound(InvalidRequest):
@@ -173,7 +191,7 @@ class ToolNotFound(InvalidRequest):
 
     code = "tool_not_found"
     http_status = 404
-    default_next_step = "List the server's tools and choose one of them."
+    default_next_step = sentence("List the server's tools and choose one of them.")
 
 
 class CallNotResumable(InvalidRequest):
@@ -184,7 +202,7 @@ class CallNotResumable(InvalidRequest):
 
     code = "call_not_resumable"
     http_status = 409
-    default_next_step = "Run the tool again."
+    default_next_step = sentence("Run the tool again.")
 
     def __init__(self, user_message: str, *, reason: str, next_step: str = "") -> None:
         super().__init__(user_message, next_step=next_step)
@@ -205,7 +223,7 @@ class InputRequired(McpOAuthError):
 
     code = "input_required"
     http_status = 409
-    default_next_step = "Answer what the server asks; the call then goes on."
+    default_next_step = sentence("Answer what the server asks; the call then goes on.")
 
     def __init__(self, user_message: str, *, call: str, questions: list[dict[str, Any]]) -> None:
         super().__init__(user_message)
@@ -222,7 +240,7 @@ class CallCancelled(McpOAuthError):
 
     code = "cancelled"
     http_status = 409
-    default_next_step = "Look at the server for what was done before, and run the tool again if you want it."
+    default_next_step = sentence("Look at the server for what was done before, and run the tool again if you want it.")
 
 
 class AuthorizationRequired(McpOAuthError):
@@ -236,7 +254,7 @@ class AuthorizationRequired(McpOAuthError):
 
     code = "reauth_required"
     http_status = 401
-    default_next_step = "Open the connections page and press Connect with OAuth."
+    default_next_step = sentence("Open the connections page and press Connect with OAuth.")
 
     def __init__(self, user_message: str, *, reason: str, server: str, connect_url: str, next_step: str = "") -> None:
         super().__init__(user_message, next_step=next_step)
@@ -261,14 +279,14 @@ class AuthorizationFailed(McpOAuthError):
 
     code = "authorization_failed"
     http_status = 502
-    default_next_step = "Try to connect again."
+    default_next_step = sentence("Try to connect again.")
 
 
 class DiscoveryFailed(AuthorizationFailed):
     """A metadata document is missing, malformed or refused; ``document`` names it."""
 
     code = "discovery_failed"
-    default_next_step = "Ask the server's operator to correct the document, or check the server's address."
+    default_next_step = sentence("Ask the server's operator to correct the document, or check the server's address.")
 
 
 class RegistrationRequired(AuthorizationFailed):
@@ -276,7 +294,9 @@ class RegistrationRequired(AuthorizationFailed):
 
     code = "registration_required"
     http_status = 409
-    default_next_step = "Register a client with the provider and enter its client ID in the server's settings."
+    default_next_step = sentence(
+        "Register a client with the provider and enter its client ID in the server's settings."
+    )
 
 
 class RegistrationFailed(AuthorizationFailed):
@@ -348,7 +368,7 @@ class TokenEndpointUnavailable(TokenRequestFailed):
 
     code = "token_endpoint_unavailable"
     http_status = 503
-    default_next_step = "Try again in a minute; the connection is kept."
+    default_next_step = sentence("Try again in a minute; the connection is kept.")
 
     def __init__(
         self,
@@ -371,24 +391,24 @@ class ServerUnreachable(McpOAuthError):
     """No usable answer came from the host."""
 
     code = "server_unreachable"
-    default_rule = "RFC 9110 §3.4: a server answers each request with a response"
+    default_rule = sentence("RFC 9110 §3.4: a server answers each request with a response")
     http_status = 502
-    default_next_step = "Try again; if it stays so, check the address with an administrator."
+    default_next_step = sentence("Try again; if it stays so, check the address with an administrator.")
 
 
 class AddressBlocked(ServerUnreachable):
     """The network guard refuses to contact the address."""
 
     code = "address_blocked"
-    default_rule = "Only public addresses are contacted, whoever names them"
-    default_next_step = "Use a public https address."
+    default_rule = sentence("Only public addresses are contacted, whoever names them")
+    default_next_step = sentence("Use a public https address.")
 
 
 class DeadlineExceeded(ServerUnreachable):
     """The whole exchange took longer than its limit."""
 
     code = "timeout"
-    default_rule = "An exchange ends within the seconds the settings allow"
+    default_rule = sentence("An exchange ends within the seconds the settings allow")
     http_status = 504
 
 
@@ -396,23 +416,23 @@ class CallInterrupted(ServerUnreachable):
     """The process that ran the call went away, so nobody knows whether the tool ran; it is not run again by itself."""
 
     code = "interrupted"
-    default_rule = "A call that may have run is not sent again"
-    default_next_step = "Look at the server for whether it was done, and run the tool again if not."
+    default_rule = sentence("A call that may have run is not sent again")
+    default_next_step = sentence("Look at the server for whether it was done, and run the tool again if not.")
 
 
 class ResponseTooLarge(ServerUnreachable):
     """The answer is larger than its limit."""
 
     code = "response_too_large"
-    default_rule = "An answer stays within the bytes the settings allow"
+    default_rule = sentence("An answer stays within the bytes the settings allow")
 
 
 class RedirectRefused(ServerUnreachable):
     """The host redirected to another origin, where nothing of ours is sent."""
 
     code = "redirect_refused"
-    default_rule = "A redirect stays within the origin that was asked and keeps the method"
-    default_next_step = "Use the address the server redirects to, if you trust it."
+    default_rule = sentence("A redirect stays within the origin that was asked and keeps the method")
+    default_next_step = sentence("Use the address the server redirects to, if you trust it.")
 
 
 class ServerRefused(McpOAuthError):
@@ -432,7 +452,7 @@ class InsufficientScope(ServerRefused):
 
     code = "insufficient_scope"
     http_status = 403
-    default_next_step = "Open the connections page and press Grant access."
+    default_next_step = sentence("Open the connections page and press Grant access.")
 
     def __init__(self, user_message: str, *, scope: str, server: str, connect_url: str, next_step: str = "") -> None:
         super().__init__(user_message, next_step=next_step)
@@ -456,4 +476,4 @@ class CredentialsRefused(ServerRefused):
     """The server does not accept the headers an administrator configured, or wants some."""
 
     code = "credentials_refused"
-    default_next_step = "Ask an administrator to check the server's headers or its kind of sign-in."
+    default_next_step = sentence("Ask an administrator to check the server's headers or its kind of sign-in.")

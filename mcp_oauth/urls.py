@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from django.urls import path
+from django.views.i18n import set_language
 
 from mcp_oauth import api
 from mcp_oauth.views import (
@@ -46,6 +47,7 @@ urlpatterns = [
     ),
     path("account/", account.account_page, name="account"),
     path("account/disconnect/", account.disconnect_everything, name="disconnect_everything"),
+    path("account/language/", set_language, name="language"),
     path("mcp/oauth/start/", oauth.start, name="start"),
     path("mcp/oauth/callback/", oauth.callback, name="callback"),
     path("mcp/oauth/cancel/", oauth.cancel, name="cancel"),

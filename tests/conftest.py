@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import uuid
 from collections import Counter
+from collections.abc import Iterator
 
 import hypothesis
 import pytest
 from django.conf import settings
 from django.core.cache import caches
+from django.utils import translation
 
 from tests.availability import MISSING
 
@@ -64,6 +66,13 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 def anyio_backend() -> str:
     """Run asynchronous tests on asyncio, the loop the application uses."""
     return "asyncio"
+
+
+@pytest.fixture(autouse=True)
+def _no_language_left_over() -> Iterator[None]:
+    """Let no test speak the language in which the one before asked for a page."""
+    yield
+    translation.deactivate()
 
 
 @pytest.fixture(autouse=True)

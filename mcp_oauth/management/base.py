@@ -8,7 +8,7 @@ from typing import Any
 
 from django.contrib.auth import get_user_model
 from django.core.management.base import BaseCommand, CommandError, CommandParser
-from django.utils.translation import gettext as _
+from django.utils import translation
 
 from mcp_oauth.exceptions import McpOAuthError, NotFound
 from mcp_oauth.services.workspaces import Person
@@ -28,13 +28,17 @@ class TypedCommand(BaseCommand):
         parser.add_argument("--json", action="store_true", help="print one JSON document instead of text")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Run the command and turn a typed error into words, JSON and exit code 1."""
-        try:
-            result = self.run(**options)
-        except McpOAuthError as error:
-            self.refuse(error, as_json=options["json"])
-        else:
-            self.print_result(result, as_json=options["json"])
+        """Run the command and turn a typed error into words, JSON and exit code 1.
+
+        It speaks English in every language of the site, as its options and the log do.
+        """
+        with translation.override("en"):
+            try:
+                result = self.run(**options)
+            except McpOAuthError as error:
+                self.refuse(error, as_json=options["json"])
+            else:
+                self.print_result(result, as_json=options["json"])
 
     def run(self, **options: Any) -> dict[str, Any]:
         """Do the work and return the result as a JSON object."""
@@ -67,7 +71,7 @@ def person_named(username: str) -> Person:
     model = get_user_model()
     person = model._default_manager.filter(**{model.USERNAME_FIELD: username}).first()
     if person is None:
-        raise NotFound(_("There is no user named “%(name)s”.") % {"name": username[:150]})
+        raise NotFound(f"There is no user named “{username[:150]}”.")
     return person
 
 

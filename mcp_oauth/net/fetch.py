@@ -12,6 +12,7 @@ from mcp_oauth.exceptions import DeadlineExceeded, InvalidServerAddress, Redirec
 from mcp_oauth.messages import HttpRequest, HttpResponse
 from mcp_oauth.net.policy import NetworkPolicy
 from mcp_oauth.net.transport import LIMIT_EXTENSION, NetworkFault, shown_url, translate_fault
+from mcp_oauth.sentences import sentence
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _METHOD_KEEPING = frozenset({307, 308})
@@ -48,7 +49,10 @@ async def fetch(
         if not deadline.expired():
             raise translate_fault(exc, request.url) from exc
         shown = shown_url(request.url)
-        raise DeadlineExceeded(f"{shown} did not answer within {seconds:g} seconds.", document=shown) from exc
+        raise DeadlineExceeded(
+            sentence("%(shown)s did not answer within %(seconds)g seconds.", shown=shown, seconds=seconds),
+            document=shown,
+        ) from exc
     except NetworkFault as fault:
         raise fault.error from fault.__cause__
     except httpx2.HTTPError as exc:
@@ -66,14 +70,19 @@ async def _follow(
     try:
         url = httpx2.URL(request.url)
     except httpx2.InvalidURL as exc:
-        raise InvalidServerAddress("The address of a request is not a URL.") from exc
+        raise InvalidServerAddress(sentence("The address of a request is not a URL.")) from exc
     for _ in range(policy.max_redirects + 1):
         answer = await _exchange(transport, request, url, limit_bytes or policy.oauth_document_bytes)
         if not follow or answer.status not in _REDIRECTS:
             return answer
         url = _next_url(request, url, answer)
     shown = shown_url(request.url)
-    raise RedirectRefused(f"{shown} redirected more than {policy.max_redirects} times.", document=shown)
+    raise RedirectRefused(
+        sentence(
+            "%(shown)s redirected more than %(max_redirects)s times.", shown=shown, max_redirects=policy.max_redirects
+        ),
+        document=shown,
+    )
 
 
 async def _exchange(
@@ -91,7 +100,10 @@ async def _exchange(
         # Its text quotes what could not be sent.
         shown = shown_url(url)
         raise ServerUnreachable(
-            f"A request to {shown} cannot be sent: a header contains characters HTTP does not allow.", document=shown
+            sentence(
+                "A request to %(shown)s cannot be sent: a header contains characters HTTP does not allow.", shown=shown
+            ),
+            document=shown,
         ) from None
     response = await transport.handle_async_request(outgoing)
     try:
@@ -135,20 +147,29 @@ def _next_url(request: HttpRequest, url: httpx2.URL, answer: HttpResponse) -> ht
         target = url.join(location or "").copy_with(fragment=None)
     except (httpx2.InvalidURL, ValueError) as exc:
         raise RedirectRefused(
-            f"{shown} redirects to something that is not a URL.", document=shown, field="Location"
+            sentence("%(shown)s redirects to something that is not a URL.", shown=shown),
+            document=shown,
+            field="Location",
         ) from exc
     if not location:
-        raise RedirectRefused(f"{shown} redirects without saying where to.", document=shown, field="Location")
+        raise RedirectRefused(
+            sentence("%(shown)s redirects without saying where to.", shown=shown), document=shown, field="Location"
+        )
     if request.method not in ("GET", "HEAD") and answer.status not in _METHOD_KEEPING:
         raise RedirectRefused(
-            f"{shown} answered {answer.status}, which would turn the {request.method} into another request.",
+            sentence(
+                "%(shown)s answered %(status)s, which would turn the %(method)s into another request.",
+                shown=shown,
+                status=answer.status,
+                method=request.method,
+            ),
             document=shown,
             field="status",
         )
     if _origin(target) != _origin(url):
         elsewhere = f"{target.scheme}://{target.netloc.decode('ascii', 'replace')}"
         raise RedirectRefused(
-            f"{shown} redirects to another origin, {elsewhere[:200]}.",
+            sentence("%(shown)s redirects to another origin, %(elsewhere)s.", shown=shown, elsewhere=elsewhere[:200]),
             document=shown,
             field="Location",
         )

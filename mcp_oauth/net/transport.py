@@ -26,6 +26,7 @@ from mcp_oauth.net.budget import OriginSlots, spend_request
 from mcp_oauth.net.policy import NetworkPolicy
 from mcp_oauth.net.streams import AsyncioBackend
 from mcp_oauth.oauth.urls import is_loopback_host
+from mcp_oauth.sentences import marked, sentence
 
 logger = logging.getLogger(__name__)
 
@@ -75,7 +76,7 @@ def _without_secrets(url: str | httpx2.URL) -> str:
     try:
         parsed = httpx2.URL(url)
     except (httpx2.InvalidURL, TypeError):
-        return "the address"
+        return sentence("the address")
     return str(parsed.copy_with(userinfo=b"", query=None, fragment=None))[:300]
 
 
@@ -95,35 +96,37 @@ def translate_fault(exc: BaseException, url: str | httpx2.URL) -> McpOAuthError:
         return exc
     for kind in (*_FAULT_SENTENCES,):
         if isinstance(exc, kind):
-            error, sentence = _FAULT_SENTENCES[kind]
+            error, entry = _FAULT_SENTENCES[kind]
             if error is ServerUnreachable and _is_tls_fault(exc):
-                sentence = "{url} does not prove its identity: its TLS certificate or handshake is not acceptable."
-            return error(sentence.format(url=shown), document=shown)
-    return ServerUnreachable(f"The exchange with {shown} failed.", document=shown)
+                entry = marked(
+                    "%(url)s does not prove its identity: its TLS certificate or handshake is not acceptable."
+                )
+            return error(sentence(entry, url=shown), document=shown)
+    return ServerUnreachable(sentence("The exchange with %(shown)s failed.", shown=shown), document=shown)
 
 
 # The most specific class first.
 _FAULT_SENTENCES: dict[type[BaseException], tuple[type[ServerUnreachable], str]] = {
-    httpcore2.ConnectTimeout: (DeadlineExceeded, "{url} did not accept a connection in time."),
-    httpx2.ConnectTimeout: (DeadlineExceeded, "{url} did not accept a connection in time."),
-    httpcore2.PoolTimeout: (DeadlineExceeded, "Too many requests are under way to contact {url} in time."),
-    httpx2.PoolTimeout: (DeadlineExceeded, "Too many requests are under way to contact {url} in time."),
-    httpcore2.TimeoutException: (DeadlineExceeded, "{url} did not answer in time."),
-    httpx2.TimeoutException: (DeadlineExceeded, "{url} did not answer in time."),
-    TimeoutError: (DeadlineExceeded, "{url} did not answer in time."),
-    httpcore2.ConnectError: (ServerUnreachable, "{url} cannot be reached: the connection failed."),
-    httpx2.ConnectError: (ServerUnreachable, "{url} cannot be reached: the connection failed."),
-    httpcore2.NetworkError: (ServerUnreachable, "{url} broke the connection off."),
-    httpx2.NetworkError: (ServerUnreachable, "{url} broke the connection off."),
+    httpcore2.ConnectTimeout: (DeadlineExceeded, marked("%(url)s did not accept a connection in time.")),
+    httpx2.ConnectTimeout: (DeadlineExceeded, marked("%(url)s did not accept a connection in time.")),
+    httpcore2.PoolTimeout: (DeadlineExceeded, marked("Too many requests are under way to contact %(url)s in time.")),
+    httpx2.PoolTimeout: (DeadlineExceeded, marked("Too many requests are under way to contact %(url)s in time.")),
+    httpcore2.TimeoutException: (DeadlineExceeded, marked("%(url)s did not answer in time.")),
+    httpx2.TimeoutException: (DeadlineExceeded, marked("%(url)s did not answer in time.")),
+    TimeoutError: (DeadlineExceeded, marked("%(url)s did not answer in time.")),
+    httpcore2.ConnectError: (ServerUnreachable, marked("%(url)s cannot be reached: the connection failed.")),
+    httpx2.ConnectError: (ServerUnreachable, marked("%(url)s cannot be reached: the connection failed.")),
+    httpcore2.NetworkError: (ServerUnreachable, marked("%(url)s broke the connection off.")),
+    httpx2.NetworkError: (ServerUnreachable, marked("%(url)s broke the connection off.")),
     httpcore2.ProxyError: (
         ServerUnreachable,
-        "{url} cannot be reached: the egress proxy does not let it through.",
+        marked("%(url)s cannot be reached: the egress proxy does not let it through."),
     ),
-    httpcore2.LocalProtocolError: (ServerUnreachable, "The request to {url} cannot be sent over HTTP."),
-    httpx2.LocalProtocolError: (ServerUnreachable, "The request to {url} cannot be sent over HTTP."),
-    httpcore2.ProtocolError: (ServerUnreachable, "{url} closed the connection early or does not speak HTTP."),
-    httpx2.ProtocolError: (ServerUnreachable, "{url} closed the connection early or does not speak HTTP."),
-    OSError: (ServerUnreachable, "{url} cannot be reached: the connection failed."),
+    httpcore2.LocalProtocolError: (ServerUnreachable, marked("The request to %(url)s cannot be sent over HTTP.")),
+    httpx2.LocalProtocolError: (ServerUnreachable, marked("The request to %(url)s cannot be sent over HTTP.")),
+    httpcore2.ProtocolError: (ServerUnreachable, marked("%(url)s closed the connection early or does not speak HTTP.")),
+    httpx2.ProtocolError: (ServerUnreachable, marked("%(url)s closed the connection early or does not speak HTTP.")),
+    OSError: (ServerUnreachable, marked("%(url)s cannot be reached: the connection failed.")),
 }
 
 
@@ -195,12 +198,18 @@ class _GuardedBackend(httpcore2.AsyncNetworkBackend):
             async with asyncio.timeout(seconds):
                 found = await self._resolve(host, port)
         except TimeoutError as exc:
-            raise NetworkFault(DeadlineExceeded(f"The name {host!r} was not resolved in time.")) from exc
+            raise NetworkFault(
+                DeadlineExceeded(sentence("The name %(host)r was not resolved in time.", host=host))
+            ) from exc
         except (OSError, UnicodeError) as exc:
-            raise NetworkFault(ServerUnreachable(f"The name {host!r} does not resolve to an address.")) from exc
+            raise NetworkFault(
+                ServerUnreachable(sentence("The name %(host)r does not resolve to an address.", host=host))
+            ) from exc
         addresses = list(dict.fromkeys(found))
         if not addresses:
-            raise NetworkFault(ServerUnreachable(f"The name {host!r} does not resolve to an address."))
+            raise NetworkFault(
+                ServerUnreachable(sentence("The name %(host)r does not resolve to an address.", host=host))
+            )
         for address in addresses:
             self._check(host, port, address)
         # A host that announces IPv6 without routing it is far more common than the reverse.
@@ -215,7 +224,13 @@ class _GuardedBackend(httpcore2.AsyncNetworkBackend):
         if kind:
             # Where a name leads to in our network is for the operator's log, not for whoever entered it.
             logger.warning("%s:%d leads to %s (%s) and is not contacted", host, port, address, kind)
-            raise NetworkFault(AddressBlocked(f"{host}:{port} is not contacted: it is not on the public internet."))
+            raise NetworkFault(
+                AddressBlocked(
+                    sentence(
+                        "%(host)s:%(port)s is not contacted: it is not on the public internet.", host=host, port=port
+                    )
+                )
+            )
 
     async def connect_unix_socket(
         self,
@@ -306,14 +321,17 @@ class _GuardedTransport(httpx2.AsyncBaseTransport):
             self._check_request(request)
             if most := spend_request():
                 shown = shown_url(url)
-                raise ServerUnreachable(f"{shown} wants more than {most} requests for one operation.", document=shown)
+                raise ServerUnreachable(
+                    sentence("%(shown)s wants more than %(most)s requests for one operation.", shown=shown, most=most),
+                    document=shown,
+                )
             await self._slots.take(origin, seconds=self._policy.connect_seconds)
         except McpOAuthError as exc:
             raise NetworkFault(exc) from None
         except TimeoutError as exc:
             shown = shown_url(url)
-            sentence = f"Too many requests to {shown} are under way; none was answered in time."
-            raise NetworkFault(DeadlineExceeded(sentence, document=shown)) from exc
+            crowded = sentence("Too many requests to %(shown)s are under way; none was answered in time.", shown=shown)
+            raise NetworkFault(DeadlineExceeded(crowded, document=shown)) from exc
         try:
             response = await self._exchange(request, limit)
         except BaseException:
@@ -353,20 +371,29 @@ class _GuardedTransport(httpx2.AsyncBaseTransport):
     def _check_request(self, request: httpx2.Request) -> None:
         url = request.url
         if url.scheme not in ("http", "https") or not url.host:
-            raise AddressBlocked("Only https addresses with a host are contacted.")
+            raise AddressBlocked(sentence("Only https addresses with a host are contacted."))
         if url.userinfo:
-            raise AddressBlocked(f"{shown_url(url)} is not contacted: its URL carries a user name or password.")
+            raise AddressBlocked(
+                sentence("%(url)s is not contacted: its URL carries a user name or password.", url=shown_url(url))
+            )
         if url.scheme == "http" and not (self._policy.allow_loopback and is_loopback_host(url.host)):
-            raise AddressBlocked(f"{shown_url(url)} is not contacted: it is not https.")
+            raise AddressBlocked(sentence("%(url)s is not contacted: it is not https.", url=shown_url(url)))
         if not self._policy.may_contact(url.host):
-            raise AddressBlocked(f"{shown_url(url)} is not contacted: its host is not among those this site contacts.")
+            raise AddressBlocked(
+                sentence(
+                    "%(url)s is not contacted: its host is not among those this site contacts.", url=shown_url(url)
+                )
+            )
         if self._policy.proxy:
             self._check_literal(url)
         for name, value in request.headers.raw:
             if _HEADER_NAME.fullmatch(name) is None or _HEADER_VALUE.fullmatch(value) is None:
                 raise ServerUnreachable(
-                    f"A request to {shown_url(url)} cannot be sent: a header contains characters HTTP does not allow.",
-                    next_step="Ask an administrator to correct the server's headers, or connect again.",
+                    sentence(
+                        "A request to %(shown)s cannot be sent: a header contains characters HTTP does not allow.",
+                        shown=shown_url(url),
+                    ),
+                    next_step=sentence("Ask an administrator to correct the server's headers, or connect again."),
                 )
 
     def _check_literal(self, url: httpx2.URL) -> None:
@@ -378,7 +405,9 @@ class _GuardedTransport(httpx2.AsyncBaseTransport):
         port = url.port or (443 if url.scheme == "https" else 80)
         private = self._policy.may_be_private(url.host, port)
         if blocked_kind(address, allow_loopback=self._policy.allow_loopback, allow_private=private):
-            raise AddressBlocked(f"{shown_url(url)} is not contacted: it is not on the public internet.")
+            raise AddressBlocked(
+                sentence("%(url)s is not contacted: it is not on the public internet.", url=shown_url(url))
+            )
 
     def _core_request(self, request: httpx2.Request) -> httpcore2.Request:
         # An encoded body would have to be decoded before it can be counted; we ask for none and accept none.
@@ -411,12 +440,16 @@ def _check_response(response: httpcore2.Response, limit: int, url: httpx2.URL) -
         kind = name.lower()
         if kind == b"content-encoding" and value.strip().lower() not in (b"", b"identity"):
             shown = shown_url(url)
-            sentence = f"{shown} sent an encoded body although none was asked for."
-            raise NetworkFault(ServerUnreachable(sentence, document=shown))
+            encoded = sentence("%(shown)s sent an encoded body although none was asked for.", shown=shown)
+            raise NetworkFault(ServerUnreachable(encoded, document=shown))
         if kind == b"content-length" and value.isdigit() and (len(value) > 15 or int(value) > limit):
             raise _too_large(url, limit)
 
 
 def _too_large(url: httpx2.URL, limit: int) -> NetworkFault:
     shown = shown_url(url)
-    return NetworkFault(ResponseTooLarge(f"{shown} sent more than {limit} bytes.", document=shown))
+    return NetworkFault(
+        ResponseTooLarge(
+            sentence("%(shown)s sent more than %(limit)s bytes.", shown=shown, limit=limit), document=shown
+        )
+    )

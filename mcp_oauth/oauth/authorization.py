@@ -18,6 +18,7 @@ from mcp_oauth.oauth.protected_resource import ProtectedResourceMetadata
 from mcp_oauth.oauth.registration import check_redirect_uri
 from mcp_oauth.oauth.server_words import error_code, quotable, scope_tokens
 from mcp_oauth.oauth.urls import canonical_resource, check_endpoint, host_of
+from mcp_oauth.sentences import sentence
 
 # Microsoft Entra refuses `resource` beside scopes (AADSTS9010010), in every one of its clouds.
 _ENTRA_HOSTS: Final = frozenset(
@@ -42,26 +43,30 @@ _LONGEST_CODE: Final = 8192
 _PROOF: Final = object()
 
 _ERROR_SENTENCES: Final[Mapping[str, str]] = {
-    "access_denied": "Access was not granted: it was declined, or the authorization server does not allow it.",
-    "login_required": "The authorization server wants you to sign in first.",
-    "interaction_required": "The authorization server wants to ask you something first.",
-    "consent_required": "The authorization server needs a consent that was not given.",
-    "account_selection_required": "The authorization server wants you to choose an account first.",
-    "invalid_scope": "The authorization server does not grant the access that was asked for.",
-    "invalid_target": "The authorization server does not know the MCP server as one of its resources.",
-    "invalid_request": "The authorization server finds the request malformed.",
-    "unauthorized_client": "The authorization server does not let this application ask for access in this way.",
-    "unsupported_response_type": "The authorization server does not support the authorization code flow.",
-    "server_error": "The authorization server had an internal error.",
-    "temporarily_unavailable": "The authorization server is overloaded or under maintenance.",
+    "access_denied": sentence(
+        "Access was not granted: it was declined, or the authorization server does not allow it."
+    ),
+    "login_required": sentence("The authorization server wants you to sign in first."),
+    "interaction_required": sentence("The authorization server wants to ask you something first."),
+    "consent_required": sentence("The authorization server needs a consent that was not given."),
+    "account_selection_required": sentence("The authorization server wants you to choose an account first."),
+    "invalid_scope": sentence("The authorization server does not grant the access that was asked for."),
+    "invalid_target": sentence("The authorization server does not know the MCP server as one of its resources."),
+    "invalid_request": sentence("The authorization server finds the request malformed."),
+    "unauthorized_client": sentence(
+        "The authorization server does not let this application ask for access in this way."
+    ),
+    "unsupported_response_type": sentence("The authorization server does not support the authorization code flow."),
+    "server_error": sentence("The authorization server had an internal error."),
+    "temporarily_unavailable": sentence("The authorization server is overloaded or under maintenance."),
 }
 _ERROR_STEPS: Final[Mapping[str, str]] = {
-    "access_denied": "Connect again and allow the access, or ask the provider's administrator.",
-    "invalid_scope": "Ask an administrator to check the scopes in the server's settings.",
-    "invalid_target": "Ask an administrator to check the resource option in the server's settings.",
-    "unauthorized_client": "Ask an administrator to check the client's registration with the provider.",
-    "server_error": "Try again in a minute.",
-    "temporarily_unavailable": "Try again in a minute.",
+    "access_denied": sentence("Connect again and allow the access, or ask the provider's administrator."),
+    "invalid_scope": sentence("Ask an administrator to check the scopes in the server's settings."),
+    "invalid_target": sentence("Ask an administrator to check the resource option in the server's settings."),
+    "unauthorized_client": sentence("Ask an administrator to check the client's registration with the provider."),
+    "server_error": sentence("Try again in a minute."),
+    "temporarily_unavailable": sentence("Try again in a minute."),
 }
 
 
@@ -224,32 +229,38 @@ def validate_callback(parameters: Mapping[str, Sequence[str]], expected: Expecte
     single = {name: _values(values) for name, values in parameters.items()}
     if any(len(values) > 1 for values in single.values()):
         # RFC 6749 §3.1: with two values, checking one and using the other would be possible.
-        raise CallbackRefused("The answer contains a parameter twice.", reason="malformed")
+        raise CallbackRefused(sentence("The answer contains a parameter twice."), reason="malformed")
 
     issuers = single.get("iss", ())
     if issuers and issuers[0] != expected.issuer:
         # Says nothing of the response's own words: they are somebody else's.
         raise CallbackRefused(
-            "The answer came from another authorization server than the one you were sent to.",
+            sentence("The answer came from another authorization server than the one you were sent to."),
             reason="issuer_mismatch",
-            next_step="Connect again. If it happens again, tell an administrator: somebody may stand in between.",
+            next_step=sentence(
+                "Connect again. If it happens again, tell an administrator: somebody may stand in between."
+            ),
         )
     if not issuers and expected.iss_supported:
         raise CallbackRefused(
-            "The answer does not say which authorization server it came from, although that server promised to.",
+            sentence(
+                "The answer does not say which authorization server it came from, although that server promised to."
+            ),
             reason="issuer_missing",
         )
 
     state = _value(single, "state")
     if not state or not hmac.compare_digest(state_hash(state), expected.state_hash):
-        raise CallbackRefused("The answer does not belong to this attempt to connect.", reason="unknown_state")
+        raise CallbackRefused(
+            sentence("The answer does not belong to this attempt to connect."), reason="unknown_state"
+        )
 
     if error := _value(single, "error"):
         raise _denied(error, _value(single, "error_description"))
 
     code = _value(single, "code")
     if not code or len(code) > _LONGEST_CODE or not (code.isascii() and code.isprintable()):
-        raise CallbackRefused("The answer contains no usable authorization code.", reason="malformed")
+        raise CallbackRefused(sentence("The answer contains no usable authorization code."), reason="malformed")
     return ValidatedCallback(
         code=code,
         redirect_uri=expected.redirect_uri,
@@ -271,8 +282,10 @@ def _value(parameters: Mapping[str, tuple[str, ...]], name: str) -> str:
 
 def _denied(error: str, description: str) -> AccessDenied:
     code = error_code(error)
-    sentence = _ERROR_SENTENCES.get(code, f"The authorization server refused with the error {code}.")
+    refusal = _ERROR_SENTENCES.get(
+        code, sentence("The authorization server refused with the error %(code)s.", code=code)
+    )
     words = quotable(description)
     if words:
-        sentence += f" It says: “{words}”"
-    return AccessDenied(sentence, oauth_error=code, next_step=_ERROR_STEPS.get(code, ""))
+        refusal = sentence("%(refusal)s It says: “%(words)s”", refusal=refusal, words=words)
+    return AccessDenied(refusal, oauth_error=code, next_step=_ERROR_STEPS.get(code, ""))

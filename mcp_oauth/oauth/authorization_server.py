@@ -5,18 +5,18 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Final, Literal
+from typing import Any, Literal
 
 from mcp_oauth.exceptions import DiscoveryFailed
 from mcp_oauth.messages import HttpResponse
 from mcp_oauth.oauth.json_documents import NotAJsonObject, json_object
 from mcp_oauth.oauth.server_words import printable
-from mcp_oauth.oauth.urls import canonical_resource, check_endpoint, issuers_match, origin
+from mcp_oauth.oauth.urls import UnusableUrl, canonical_resource, check_endpoint, issuers_match, origin
+from mcp_oauth.sentences import predicate, sentence
 
 # How a token is asked for there. Only the first sends a person to the authorization endpoint, with PKCE.
 GrantType = Literal["authorization_code", "client_credentials", "urn:ietf:params:oauth:grant-type:jwt-bearer"]
 
-_WHAT: Final = "The authorization server's metadata"
 _NAME_CHARACTERS = re.compile(r"[\x21-\x7e]{1,300}")
 _ISSUER_CHARACTERS = re.compile(r"[\x21-\x7e]{1,2048}")
 
@@ -57,7 +57,9 @@ class AuthorizationServerMetadata:
         required = {name: _text(data.get(name)) for name in ("issuer", "authorization_endpoint", "token_endpoint")}
         for name, value in required.items():
             if value is None:
-                raise DiscoveryFailed(f"The stored metadata lacks the member {name}.", document=document)
+                raise DiscoveryFailed(
+                    sentence("The stored metadata lacks the member %(name)s.", name=name), document=document
+                )
         return cls(
             issuer=required["issuer"] or "",
             authorization_endpoint=required["authorization_endpoint"] or "",
@@ -103,19 +105,19 @@ def metadata_urls(issuer: str) -> tuple[str, ...]:
     try:
         base = origin(issuer)
         path = canonical_resource(issuer).removeprefix(base).removesuffix("/")
-    except ValueError as error:
+    except UnusableUrl as error:
         raise DiscoveryFailed(
-            f"The issuer {error}.",
+            sentence("The issuer %(problem)s.", problem=error.problem),
             document=printable(issuer, 200),
             field="issuer",
-            rule="RFC 8414 §2: an issuer is an https URL",
+            rule=sentence("RFC 8414 §2: an issuer is an https URL"),
         ) from error
     if "?" in issuer or "#" in issuer:
         raise DiscoveryFailed(
-            "The issuer contains a query or a fragment.",
+            sentence("The issuer contains a query or a fragment."),
             document=printable(issuer, 200),
             field="issuer",
-            rule="RFC 8414 §2: an issuer has no query and no fragment",
+            rule=sentence("RFC 8414 §2: an issuer has no query and no fragment"),
         )
     inserted = (
         f"{base}/.well-known/oauth-authorization-server{path}",
@@ -166,16 +168,17 @@ def examine_authorization_server_metadata(
     document = response.url
 
     def fault(problem: str, *, field: str, rule: str, option: str = "") -> DiscoveryFailed:
-        return DiscoveryFailed(f"{_WHAT} {problem}.", document=document, field=field, rule=rule, option=option)
+        told = sentence("The authorization server's metadata %(problem)s.", problem=problem)
+        return DiscoveryFailed(told, document=document, field=field, rule=rule, option=option)
 
     if response.status != 200:
-        problem = f"was answered with HTTP status {response.status}"
-        rule = "RFC 8414 §3.2: the metadata is answered with status 200"
+        problem = predicate("was answered with HTTP status %(status)s", status=response.status)
+        rule = sentence("RFC 8414 §3.2: the metadata is answered with status 200")
         return AuthorizationServerExamination(issuer, None, (fault(problem, field="status", rule=rule),))
     try:
         data = json_object(response)
     except NotAJsonObject as error:
-        unreadable = fault(str(error), field="body", rule="RFC 8414 §3.2: the metadata is a JSON object")
+        unreadable = fault(error.problem, field="body", rule=sentence("RFC 8414 §3.2: the metadata is a JSON object"))
         unreadable.__cause__ = error
         return AuthorizationServerExamination(issuer, None, (unreadable,))
 
@@ -184,17 +187,25 @@ def examine_authorization_server_metadata(
     passed_over: list[DiscoveryFailed] = []
     found_issuer = data.get("issuer")
     if found_issuer is None or found_issuer == "":
-        faults.append(fault("lacks the member issuer", field="issuer", rule="RFC 8414 §2: issuer is required"))
+        faults.append(
+            fault(
+                predicate("lacks the member issuer"), field="issuer", rule=sentence("RFC 8414 §2: issuer is required")
+            )
+        )
         found_issuer = ""
     elif not isinstance(found_issuer, str) or not _ISSUER_CHARACTERS.fullmatch(found_issuer):
-        rule = "RFC 8414 §2: issuer is an https URL"
-        faults.append(fault("has a member issuer that is no address", field="issuer", rule=rule))
+        rule = sentence("RFC 8414 §2: issuer is an https URL")
+        faults.append(fault(predicate("has a member issuer that is no address"), field="issuer", rule=rule))
         found_issuer = ""
     elif not issuers_match(found_issuer, issuer):
         mismatch = fault(
-            f"is for the issuer {printable(found_issuer, 200)}, not for {printable(issuer, 200)}",
+            predicate(
+                "is for the issuer %(found_issuer)s, not for %(issuer)s",
+                found_issuer=printable(found_issuer, 200),
+                issuer=printable(issuer, 200),
+            ),
             field="issuer",
-            rule="RFC 8414 §3.3: issuer must equal the identifier that was asked for",
+            rule=sentence("RFC 8414 §3.3: issuer must equal the identifier that was asked for"),
             option="tolerate_issuer_mismatch",
         )
         (tolerated if tolerate_issuer_mismatch else faults).append(mismatch)
@@ -230,9 +241,11 @@ def examine_authorization_server_metadata(
     )
     if people and "S256" not in (read.code_challenge_methods_supported or ()):
         unprotected = fault(
-            "does not list S256 in code_challenge_methods_supported, so the sign-in could not be protected",
+            predicate("does not list S256 in code_challenge_methods_supported, so the sign-in could not be protected"),
             field="code_challenge_methods_supported",
-            rule="MCP authorization: S256 is listed, or PKCE cannot be relied on (RFC 8414 §2, RFC 7636 §4.2)",
+            rule=sentence(
+                "MCP authorization: S256 is listed, or PKCE cannot be relied on (RFC 8414 §2, RFC 7636 §4.2)"
+            ),
             option="tolerate_missing_s256",
         )
         (tolerated if tolerate_missing_s256 else faults).append(unprotected)

@@ -14,6 +14,7 @@ from mcp_oauth.oauth.authorization_server import (
 )
 from mcp_oauth.oauth.server_words import printable
 from mcp_oauth.oauth.urls import host_of
+from mcp_oauth.sentences import sentence
 
 # RFC 8414 §2: what a document means that does not list its grant types.
 _DEFAULT_GRANT_TYPES: Final = ("authorization_code", "implicit")
@@ -66,7 +67,7 @@ def capabilities(
 
 
 def _broken(verdict: Literal["warning", "tolerated", "refused"], error: DiscoveryFailed) -> Capability:
-    return Capability(error.field, verdict, error.user_message, error.rule, error.option, error)
+    return Capability(error.field, verdict, error.sentence, error.rule, error.option, error)
 
 
 def _issuer(subject: _Subject) -> Capability:
@@ -81,8 +82,10 @@ def _endpoint(name: str, url: str | None, subject: _Subject, missing: str) -> Ca
         return Capability(
             name,
             "warning",
-            f"{printable(url)} is on another host than the issuer; make sure that it is the provider's.",
-            "RFC 8414 §2: an endpoint may be on any host, and the issuer alone vouches for it",
+            sentence(
+                "%(url)s is on another host than the issuer; make sure that it is the provider's.", url=printable(url)
+            ),
+            sentence("RFC 8414 §2: an endpoint may be on any host, and the issuer alone vouches for it"),
         )
     return Capability(name, "ok", printable(url))
 
@@ -105,10 +108,12 @@ def _response_types(subject: _Subject) -> Capability:
     metadata, grant_type = subject.metadata, subject.grant_type
     name, listed = "response_types_supported", metadata.response_types_supported
     if listed is None:
-        return Capability(name, "warning", "It is missing.", f"RFC 8414 §2: {name} is required")
+        return Capability(
+            name, "warning", sentence("It is missing."), sentence("RFC 8414 §2: %(name)s is required", name=name)
+        )
     if grant_type == "authorization_code" and "code" not in listed:
-        rule = "RFC 6749 §4.1.1: an authorization code is asked for with the response type code"
-        return Capability(name, "warning", f"It lists {_listed(listed)}, but not code.", rule)
+        rule = sentence("RFC 6749 §4.1.1: an authorization code is asked for with the response type code")
+        return Capability(name, "warning", sentence("It lists %(listed)s, but not code.", listed=_listed(listed)), rule)
     return Capability(name, "ok", _listed(listed))
 
 
@@ -117,14 +122,36 @@ def _grant_types(subject: _Subject) -> Capability:
     name, listed = "grant_types_supported", metadata.grant_types_supported
     offered = _DEFAULT_GRANT_TYPES if listed is None else listed
     if grant_type not in offered:
-        rule = f"RFC 8414 §2: {name} lists what is supported; without it, that is {_listed(_DEFAULT_GRANT_TYPES)}"
-        what = "It is missing" if listed is None else f"It lists {_listed(listed)}"
-        return Capability(name, "warning", f"{what}, so {grant_type} may not be granted.", rule)
+        rule = sentence(
+            "RFC 8414 §2: %(name)s lists what is supported; without it, that is %(default)s",
+            name=name,
+            default=_listed(_DEFAULT_GRANT_TYPES),
+        )
+        if listed is None:
+            says = sentence("It is missing, so %(grant_type)s may not be granted.", grant_type=grant_type)
+        else:
+            says = sentence(
+                "It lists %(listed)s, so %(grant_type)s may not be granted.",
+                listed=_listed(listed),
+                grant_type=grant_type,
+            )
+        return Capability(name, "warning", says, rule)
     if listed is None:
-        return Capability(name, "absent", f"Taken as {_listed(_DEFAULT_GRANT_TYPES)}; it may renew all the same.")
+        return Capability(
+            name,
+            "absent",
+            sentence(
+                "Taken as %(default)s; it may renew all the same.",
+                default=_listed(_DEFAULT_GRANT_TYPES),
+            ),
+        )
     if grant_type == "authorization_code" and "refresh_token" not in listed:
-        rule = f"RFC 8414 §2: {name} lists refresh_token where access can be renewed (RFC 6749 §6)"
-        says = f"It lists {_listed(listed)}: people may have to connect again whenever their access ends."
+        rule = sentence(
+            "RFC 8414 §2: %(name)s lists refresh_token where access can be renewed (RFC 6749 §6)", name=name
+        )
+        says = sentence(
+            "It lists %(listed)s: people may have to connect again whenever their access ends.", listed=_listed(listed)
+        )
         return Capability(name, "warning", says, rule)
     return Capability(name, "ok", _listed(listed))
 
@@ -133,15 +160,15 @@ def _iss_parameter(subject: _Subject) -> Capability:
     metadata = subject.metadata
     name = "authorization_response_iss_parameter_supported"
     if metadata.authorization_response_iss_parameter_supported:
-        return Capability(name, "ok", "Answers name their issuer, which is checked (RFC 9207).")
-    return Capability(name, "absent", "Answers need not name their issuer (RFC 9207).")
+        return Capability(name, "ok", sentence("Answers name their issuer, which is checked (RFC 9207)."))
+    return Capability(name, "absent", sentence("Answers need not name their issuer (RFC 9207)."))
 
 
 def _auth_methods(subject: _Subject) -> Capability:
     metadata = subject.metadata
     name, listed = "token_endpoint_auth_methods_supported", metadata.token_endpoint_auth_methods_supported
     if listed is None:
-        return Capability(name, "absent", "Not said; RFC 8414 §2 reads that as client_secret_basic.")
+        return Capability(name, "absent", sentence("Not said; RFC 8414 §2 reads that as client_secret_basic."))
     return Capability(name, "ok", _listed(listed))
 
 
@@ -149,13 +176,14 @@ def _scopes(subject: _Subject) -> Capability:
     metadata = subject.metadata
     name, listed = "scopes_supported", metadata.scopes_supported
     if listed is None:
-        return Capability(name, "absent", "Not said.")
-    offline = "with offline_access" if "offline_access" in listed else "without offline_access"
-    return Capability(name, "ok", f"{_listed(listed)} ({offline})")
+        return Capability(name, "absent", sentence("Not said."))
+    if "offline_access" in listed:
+        return Capability(name, "ok", sentence("%(listed)s (with offline_access)", listed=_listed(listed)))
+    return Capability(name, "ok", sentence("%(listed)s (without offline_access)", listed=_listed(listed)))
 
 
 def _registration_endpoint(subject: _Subject) -> Capability:
-    missing = "Clients do not register themselves (RFC 7591)."
+    missing = sentence("Clients do not register themselves (RFC 7591).")
     return _endpoint("registration_endpoint", subject.metadata.registration_endpoint, subject, missing)
 
 
@@ -163,12 +191,12 @@ def _metadata_documents(subject: _Subject) -> Capability:
     metadata = subject.metadata
     name = "client_id_metadata_document_supported"
     if metadata.client_id_metadata_document_supported:
-        return Capability(name, "ok", "A client may be the address of its own metadata document.")
-    return Capability(name, "absent", "A client may not be the address of its own metadata document.")
+        return Capability(name, "ok", sentence("A client may be the address of its own metadata document."))
+    return Capability(name, "absent", sentence("A client may not be the address of its own metadata document."))
 
 
 def _revocation_endpoint(subject: _Subject) -> Capability:
-    missing = "Disconnecting cannot be told to the provider (RFC 7009)."
+    missing = sentence("Disconnecting cannot be told to the provider (RFC 7009).")
     return _endpoint("revocation_endpoint", subject.metadata.revocation_endpoint, subject, missing)
 
 
@@ -176,7 +204,7 @@ def _dpop(subject: _Subject) -> Capability:
     metadata = subject.metadata
     name, listed = "dpop_signing_alg_values_supported", metadata.dpop_signing_alg_values_supported
     if not listed:
-        return Capability(name, "absent", "Tokens are not bound to a key (RFC 9449).")
+        return Capability(name, "absent", sentence("Tokens are not bound to a key (RFC 9449)."))
     return Capability(name, "ok", _listed(listed))
 
 
@@ -200,5 +228,8 @@ _MEMBERS: Final[dict[str, Callable[[_Subject], Capability]]] = {
 def _listed(names: Iterable[str]) -> str:
     shown = list(names)
     more = len(shown) - _NAMES_SHOWN
-    text = ", ".join(shown[:_NAMES_SHOWN]) or "nothing"
-    return printable(f"{text} and {more} more" if more > 0 else text)
+    if not shown:
+        return sentence("nothing")
+    # The names are bounded by whoever read them; together they still have to fit.
+    text = printable(", ".join(shown[:_NAMES_SHOWN]))
+    return sentence("%(names)s and %(number)s more", names=text, number=more) if more > 0 else text

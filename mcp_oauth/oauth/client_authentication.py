@@ -15,6 +15,7 @@ from mcp_oauth.exceptions import ConfigurationError
 from mcp_oauth.messages import HttpRequest
 from mcp_oauth.oauth.registration import ClientCredentials
 from mcp_oauth.oauth.signing_keys import load_signing_key
+from mcp_oauth.sentences import sentence
 
 BasicShape = Literal["header", "header_and_client_id"]
 
@@ -46,11 +47,11 @@ def authenticated_form(
         form["client_assertion_type"] = ASSERTION_TYPE
         form["client_assertion"] = client_assertion(client, now=time.time())
     elif method not in {"client_secret_post", "client_secret_basic"}:
-        raise ConfigurationError("The client's way of authenticating is not one this application offers.")
+        raise ConfigurationError(sentence("The client's way of authenticating is not one this application offers."))
     elif not client.client_secret:
-        raise ConfigurationError("The client's secret is missing.")
+        raise ConfigurationError(sentence("The client's secret is missing."))
     elif _PRIVATE_KEY in client.client_secret:
-        raise ConfigurationError("The client's secret is a private key, which is never sent anywhere.")
+        raise ConfigurationError(sentence("The client's secret is a private key, which is never sent anywhere."))
     elif method == "client_secret_post":
         form["client_id"] = client.client_id
         form["client_secret"] = client.client_secret
@@ -70,9 +71,9 @@ def client_assertion(client: ClientCredentials, *, now: float) -> str:
     Raises: ConfigurationError when the client has no private key or issuer, or a key of another kind than we take.
     """
     if not client.private_key:
-        raise ConfigurationError("The client's private key is missing.")
+        raise ConfigurationError(sentence("The client's private key is missing."))
     if not client.issuer:
-        raise ConfigurationError("The client's issuer is not known, so nothing can be signed for it.")
+        raise ConfigurationError(sentence("The client's issuer is not known, so nothing can be signed for it."))
     key = load_signing_key(client.private_key)
     issued_at = int(now)
     claims = {

@@ -23,6 +23,7 @@ from mcp_oauth.oauth.options import OAuthOptions
 from mcp_oauth.oauth.protected_resource import ProtectedResourceMetadata
 from mcp_oauth.oauth.signing_keys import load_signing_key
 from mcp_oauth.oauth.urls import canonical_resource
+from mcp_oauth.sentences import sentence
 
 DPOP_ALGORITHM: Final = "ES256"
 
@@ -76,7 +77,7 @@ def dpop_proof(
     """
     private_key = load_signing_key(key).private_key
     if not isinstance(private_key, EllipticCurvePrivateKey):
-        raise ConfigurationError("The DPoP key is not an EC key on P-256.")
+        raise ConfigurationError(sentence("The DPoP key is not an EC key on P-256."))
     claims: dict[str, Any] = {
         "jti": secrets.token_urlsafe(24),
         "htm": method.upper(),

@@ -9,6 +9,7 @@ import jwt
 
 from mcp_oauth.exceptions import ConfigurationError
 from mcp_oauth.oauth.urls import issuers_match
+from mcp_oauth.sentences import sentence
 
 
 def unverified_claims(token: str) -> Mapping[str, Any]:
@@ -20,7 +21,7 @@ def unverified_claims(token: str) -> Mapping[str, Any]:
         claims: dict[str, Any] = jwt.decode(token, options={"verify_signature": False})
     except (jwt.PyJWTError, UnicodeError):
         # Without its cause, which may quote the token.
-        raise ConfigurationError("The token is not a JWT.") from None
+        raise ConfigurationError(sentence("The token is not a JWT.")) from None
     return claims
 
 

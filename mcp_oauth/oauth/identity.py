@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from mcp_oauth.exceptions import ConfigurationError
 from mcp_oauth.oauth.foreign_tokens import unverified_claims
 from mcp_oauth.oauth.token import ID_TOKEN_TYPE
+from mcp_oauth.sentences import sentence
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +29,7 @@ class IdentityToken:
         """
         issuer = self.issuer or unverified_claims(self.token).get("iss")
         if not isinstance(issuer, str) or not issuer:
-            raise ConfigurationError("The identity token does not name its issuer.")
+            raise ConfigurationError(sentence("The identity token does not name its issuer."))
         return issuer
 
     def digest(self) -> str:

@@ -7,13 +7,18 @@ import math
 from typing import Any, Final
 
 from mcp_oauth.messages import HttpResponse
+from mcp_oauth.sentences import predicate
 
 # More digits than any number in these documents has; CPython refuses to convert beyond 4300 of them.
 _MOST_DIGITS: Final = 20
 
 
 class NotAJsonObject(ValueError):
-    """The body is not a JSON object; the text completes the sentence "The document …"."""
+    """The body is not a JSON object; ``problem`` completes the sentence "The document …"."""
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(problem)
+        self.problem = problem
 
 
 def json_object(response: HttpResponse) -> dict[str, Any]:
@@ -32,12 +37,12 @@ def json_object(response: HttpResponse) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         # RecursionError: a few thousand nested brackets are malformed for every document read here.
         if "html" in content_type or response.body.lstrip()[:1] == b"<":
-            raise NotAJsonObject("is a web page (HTML), not JSON") from error
+            raise NotAJsonObject(predicate("is a web page (HTML), not JSON")) from error
         if not response.body.strip():
-            raise NotAJsonObject("is empty") from error
-        raise NotAJsonObject("is not JSON") from error
+            raise NotAJsonObject(predicate("is empty")) from error
+        raise NotAJsonObject(predicate("is not JSON")) from error
     if not isinstance(value, dict):
-        raise NotAJsonObject("is JSON but not an object")
+        raise NotAJsonObject(predicate("is JSON but not an object"))
     return value
 
 

@@ -10,6 +10,7 @@ from urllib.parse import parse_qsl
 
 from mcp_oauth.exceptions import ConfigurationError
 from mcp_oauth.oauth.server_words import printable, scope_tokens
+from mcp_oauth.sentences import sentence
 
 ResourceMode = Literal["auto", "include", "omit"]
 RegistrationMode = Literal["auto", "preregistered", "cimd", "dynamic"]
@@ -67,7 +68,7 @@ class OAuthOptions:
         Raises: ConfigurationError naming the key that is unknown or holds a value of the wrong kind.
         """
         if not isinstance(data, Mapping):
-            raise ConfigurationError("OAuth options must be a JSON object.")
+            raise ConfigurationError(sentence("OAuth options must be a JSON object."))
         return cls(**{_known_key(key): _checked(key, value) for key, value in data.items()})
 
     def opt_outs(self) -> tuple[str, ...]:
@@ -92,12 +93,12 @@ def parse_option(text: str) -> tuple[str, Any]:
     key = _known_key(key.strip())
     value = value.strip()
     if not separator:
-        raise ConfigurationError(f"The OAuth option {key} needs a value: {key}=VALUE.")
+        raise ConfigurationError(sentence("The OAuth option %(key)s needs a value: %(key)s=VALUE.", key=key))
     if key in _SWITCHES:
         try:
             return key, _WORDS_FOR_SWITCHES[value.lower()]
         except KeyError:
-            raise ConfigurationError(f"The OAuth option {key} must be true or false.") from None
+            raise ConfigurationError(sentence("The OAuth option %(key)s must be true or false.", key=key)) from None
     if key == "extra_parameters":
         return key, _checked(key, _parameters_from_text(value))
     return key, _checked(key, value)
@@ -106,27 +107,31 @@ def parse_option(text: str) -> tuple[str, Any]:
 def _known_key(key: object) -> str:
     if isinstance(key, str) and key in OAuthOptions.__dataclass_fields__:
         return key
-    raise ConfigurationError(f"There is no OAuth option named {printable(str(key), 60)!r}.")
+    raise ConfigurationError(sentence("There is no OAuth option named %(key)r.", key=printable(str(key), 60)))
 
 
 def _checked(key: str, value: Any) -> Any:
     if key in _SWITCHES:
         if not isinstance(value, bool):
-            raise ConfigurationError(f"The OAuth option {key} must be true or false.")
+            raise ConfigurationError(sentence("The OAuth option %(key)s must be true or false.", key=key))
         return value
     if key == "extra_parameters":
         return _checked_parameters(value)
     if not isinstance(value, str) or not value.isprintable():
-        raise ConfigurationError(f"The OAuth option {key} must be text on one line.")
+        raise ConfigurationError(sentence("The OAuth option %(key)s must be text on one line.", key=key))
     if key in _CHOICES:
         if value not in _CHOICES[key]:
             choices = ", ".join(repr(choice) for choice in _CHOICES[key])
-            raise ConfigurationError(f"The OAuth option {key} must be one of {choices}.")
+            raise ConfigurationError(
+                sentence("The OAuth option %(key)s must be one of %(choices)s.", key=key, choices=choices)
+            )
         return value
     if key == "scopes":
         tokens = scope_tokens(value)
         if len(tokens) != len(set(value.split())):
-            raise ConfigurationError("The OAuth option scopes contains a character that no scope may contain.")
+            raise ConfigurationError(
+                sentence("The OAuth option scopes contains a character that no scope may contain.")
+            )
         # A leading blank breaks Keycloak-like servers.
         return " ".join(tokens)
     return value.strip()
@@ -134,10 +139,12 @@ def _checked(key: str, value: Any) -> Any:
 
 def _checked_parameters(value: Any) -> dict[str, str]:
     if not isinstance(value, Mapping):
-        raise ConfigurationError("The OAuth option extra_parameters must be an object of texts.")
+        raise ConfigurationError(sentence("The OAuth option extra_parameters must be an object of texts."))
     for name, text in value.items():
         if not (isinstance(name, str) and isinstance(text, str) and name and (name + text).isprintable()):
-            raise ConfigurationError("The OAuth option extra_parameters must be an object of texts on one line.")
+            raise ConfigurationError(
+                sentence("The OAuth option extra_parameters must be an object of texts on one line.")
+            )
     return dict(value)
 
 
@@ -146,8 +153,10 @@ def _parameters_from_text(text: str) -> Any:
         try:
             return json.loads(text)
         except (ValueError, RecursionError):
-            raise ConfigurationError("The OAuth option extra_parameters is not JSON.") from None
+            raise ConfigurationError(sentence("The OAuth option extra_parameters is not JSON.")) from None
     try:
         return dict(parse_qsl(text, keep_blank_values=True, strict_parsing=bool(text)))
     except ValueError:
-        raise ConfigurationError("The OAuth option extra_parameters must look like name=value&name=value.") from None
+        raise ConfigurationError(
+            sentence("The OAuth option extra_parameters must look like name=value&name=value.")
+        ) from None

@@ -11,6 +11,7 @@ from mcp_oauth.messages import HttpResponse
 from mcp_oauth.oauth.json_documents import NotAJsonObject, json_object
 from mcp_oauth.oauth.server_words import printable, scope_tokens
 from mcp_oauth.oauth.urls import canonical_resource, check_endpoint, insert_well_known, origin
+from mcp_oauth.sentences import predicate, sentence
 
 _WELL_KNOWN: Final = "oauth-protected-resource"
 _MOST_AUTHORIZATION_SERVERS: Final = 16
@@ -117,34 +118,48 @@ def examine_protected_resource_metadata(
 
     def fault(problem: str, *, field: str, rule: str, option: str = "") -> DiscoveryFailed:
         return DiscoveryFailed(
-            f"The protected resource metadata {problem}.", document=document, field=field, rule=rule, option=option
+            sentence("The protected resource metadata %(problem)s.", problem=problem),
+            document=document,
+            field=field,
+            rule=rule,
+            option=option,
         )
 
     if response.status != 200:
-        problem = f"was answered with HTTP status {response.status}"
-        rule = "RFC 9728 §3.2: the metadata is answered with status 200"
+        problem = predicate("was answered with HTTP status %(status)s", status=response.status)
+        rule = sentence("RFC 9728 §3.2: the metadata is answered with status 200")
         return ResourceMetadataExamination(None, (fault(problem, field="status", rule=rule),))
     try:
         data = json_object(response)
     except NotAJsonObject as error:
-        unreadable = fault(str(error), field="body", rule="RFC 9728 §3.2: the metadata is a JSON object")
+        unreadable = fault(error.problem, field="body", rule=sentence("RFC 9728 §3.2: the metadata is a JSON object"))
         unreadable.__cause__ = error
         return ResourceMetadataExamination(None, (unreadable,))
     faults: list[DiscoveryFailed] = []
     tolerated: list[DiscoveryFailed] = []
     resource = data.get("resource")
     if resource is None or resource == "":
-        faults.append(fault("lacks the member resource", field="resource", rule="RFC 9728 §2: resource is required"))
+        faults.append(
+            fault(
+                predicate("lacks the member resource"),
+                field="resource",
+                rule=sentence("RFC 9728 §2: resource is required"),
+            )
+        )
         resource = ""
     elif not isinstance(resource, str) or not _RESOURCE_CHARACTERS.fullmatch(resource):
-        rule = "RFC 9728 §2: resource is an https URL"
-        faults.append(fault("has a member resource that is no address", field="resource", rule=rule))
+        rule = sentence("RFC 9728 §2: resource is an https URL")
+        faults.append(fault(predicate("has a member resource that is no address"), field="resource", rule=rule))
         resource = ""
     elif resource not in _accepted_resources(server_url, location):
         mismatch = fault(
-            f"describes {printable(resource, 200)}, which is not this server ({printable(server_url, 200)})",
+            predicate(
+                "describes %(resource)s, which is not this server (%(server_url)s)",
+                resource=printable(resource, 200),
+                server_url=printable(server_url, 200),
+            ),
             field="resource",
-            rule="RFC 9728 §3.3: resource must equal the address that the metadata was asked for",
+            rule=sentence("RFC 9728 §3.3: resource must equal the address that the metadata was asked for"),
             option="tolerate_resource_mismatch",
         )
         (tolerated if tolerate_mismatch else faults).append(mismatch)
@@ -177,10 +192,10 @@ def _authorization_servers(data: dict[str, Any], document: str, *, allow_loopbac
     listed = data.get("authorization_servers")
     if not isinstance(listed, list) or not listed:
         raise DiscoveryFailed(
-            "The protected resource metadata lacks the member authorization_servers.",
+            sentence("The protected resource metadata lacks the member authorization_servers."),
             document=document,
             field="authorization_servers",
-            rule="MCP authorization: the metadata names at least one authorization server (RFC 9728 §2)",
+            rule=sentence("MCP authorization: the metadata names at least one authorization server (RFC 9728 §2)"),
         )
     usable: list[str] = []
     first_problem: DiscoveryFailed | None = None
@@ -191,10 +206,10 @@ def _authorization_servers(data: dict[str, Any], document: str, *, allow_loopbac
             )
             if "?" in issuer:
                 raise DiscoveryFailed(
-                    "The metadata's authorization_servers contains a query (?).",
+                    sentence("The metadata's authorization_servers contains a query (?)."),
                     document=document,
                     field="authorization_servers",
-                    rule="RFC 8414 §2: an issuer has no query",
+                    rule=sentence("RFC 8414 §2: an issuer has no query"),
                 )
         except DiscoveryFailed as error:
             # One unusable entry does not spoil the others; the first reason is told when none is left.

@@ -15,8 +15,9 @@ from mcp_oauth.oauth.authorization_server import AuthorizationServerMetadata
 from mcp_oauth.oauth.json_documents import NotAJsonObject, json_object
 from mcp_oauth.oauth.options import OAuthOptions
 from mcp_oauth.oauth.retry_after import retry_after_seconds
-from mcp_oauth.oauth.server_words import error_code, printable, quotable
+from mcp_oauth.oauth.server_words import as_answered, error_code, printable
 from mcp_oauth.oauth.urls import host_of, is_loopback_host, origin
+from mcp_oauth.sentences import sentence
 
 RegistrationKind = Literal["preregistered", "cimd", "dynamic"]
 ApplicationType = Literal["web", "native"]
@@ -74,18 +75,18 @@ def choose_registration(
             return "preregistered"
         raise _registration_required(
             metadata,
-            "this server is set to use a client registered by hand",
+            sentence("this server is set to use a client registered by hand"),
             field="client_id",
-            rule="The option registration asks for a client that an administrator enters",
+            rule=sentence("The option registration asks for a client that an administrator enters"),
             option="registration",
         )
     if options.token_endpoint_auth_method == "private_key_jwt":  # noqa: S105  (a method's name)
         # Neither our metadata document nor a dynamic registration publishes a key.
         raise _registration_required(
             metadata,
-            "the issuer has to be given the client's public key",
+            sentence("the issuer has to be given the client's public key"),
             field="client_id",
-            rule="RFC 7523 §3: the issuer knows the key that a client signs with",
+            rule=sentence("RFC 7523 §3: the issuer knows the key that a client signs with"),
             option="token_endpoint_auth_method",
         )
     if wanted == "cimd":
@@ -93,9 +94,9 @@ def choose_registration(
             return "cimd"
         raise _registration_required(
             metadata,
-            "this application publishes no client metadata document that the issuer could read",
+            sentence("this application publishes no client metadata document that the issuer could read"),
             field="client_id",
-            rule="Client ID metadata documents §3: the client ID is an https URL that the issuer can read",
+            rule=sentence("Client ID metadata documents §3: the client ID is an https URL that the issuer can read"),
             option="registration",
         )
     if wanted == "auto" and cimd_possible and metadata.client_id_metadata_document_supported:
@@ -146,8 +147,11 @@ def check_redirect_uri(redirect_uri: str) -> str:
     """
     if application_type_for(redirect_uri) is None:
         raise ConfigurationError(
-            "This site's redirect URI is neither https nor on this machine, so nobody can be sent back to it safely.",
-            next_step="Ask the operator to set MCP_OAUTH['PUBLIC_URL'] to the site's https address.",
+            sentence(
+                "This site's redirect URI is neither https nor on this machine, so nobody can be sent back "
+                "to it safely."
+            ),
+            next_step=sentence("Ask the operator to set MCP_OAUTH['PUBLIC_URL'] to the site's https address."),
         )
     return redirect_uri
 
@@ -230,28 +234,35 @@ def parse_registration_response(
     try:
         data = json_object(response)
     except NotAJsonObject as error:
-        raise RegistrationFailed(f"The answer to the client registration {error}.", document=document) from error
+        raise RegistrationFailed(
+            sentence("The answer to the client registration %(problem)s.", problem=error.problem), document=document
+        ) from error
     if data.get("error"):
         raise _refusal(response, redirect_uri)
     client_id = data.get("client_id")
     if not isinstance(client_id, str) or not _VISIBLE.fullmatch(client_id):
-        raise RegistrationFailed("The answer to the client registration lacks a usable client_id.", document=document)
+        raise RegistrationFailed(
+            sentence("The answer to the client registration lacks a usable client_id."), document=document
+        )
     secret = data.get("client_secret")
     if secret is not None and secret != "" and not (isinstance(secret, str) and _VISIBLE.fullmatch(secret)):
         raise RegistrationFailed(
-            "The answer to the client registration has an unusable client_secret.", document=document
+            sentence("The answer to the client registration has an unusable client_secret."), document=document
         )
     secret = secret or None
     method = _assigned_method(data, metadata=metadata, has_secret=secret is not None, requested_method=requested_method)
     if method not in AUTH_METHODS:
         raise RegistrationFailed(
-            f"The authorization server assigned the client authentication {printable(method, 60)!r}, "
-            "which this application does not offer.",
+            sentence(
+                "The authorization server assigned the client authentication %(method)r, which this "
+                "application does not offer.",
+                method=printable(method, 60),
+            ),
             document=document,
         )
     if method != "none" and secret is None:
         raise RegistrationFailed(
-            "The authorization server asks for a client secret but issued none.", document=document
+            sentence("The authorization server asks for a client secret but issued none."), document=document
         )
     # A secret beside the method "none" is refused when it is sent, so it is not even kept.
     kept_secret = None if method == "none" else secret
@@ -307,39 +318,46 @@ def _refusal(response: HttpResponse, redirect_uri: str) -> RegistrationFailed:
     except NotAJsonObject:
         data = {}
     code = error_code(data["error"]) if isinstance(data.get("error"), str) else ""
-    words = quotable(data.get("error_description"))
-    sentence = f"The authorization server refused to register this application (HTTP status {response.status}"
-    sentence += f", {code})" if code else ")"
-    sentence += f": “{words}”" if words else "."
+    refusal = sentence(
+        "The authorization server refused to register this application %(detail)s",
+        detail=as_answered(response.status, code, data.get("error_description")),
+    )
     next_step, retry_after = "", None
     if response.status == 429:
         # Registrations are limited by the hour where they are limited.
         retry_after = retry_after_seconds(response, now=time.time()) or DEFAULT_RETRY_AFTER
         next_step = registration_pause(retry_after)
     elif response.status in {401, 403}:
-        with_it = f" with the redirect URI {redirect_uri}" if redirect_uri else ""
         next_step = (
-            f"Register a client with the provider{with_it} and enter its client ID in the server's settings, or the "
-            "token to register with if the provider gave you one."
+            sentence(
+                "Register a client with the provider with the redirect URI %(redirect_uri)s and enter its client ID "
+                "in the server's settings, or the token to register with if the provider gave you one.",
+                redirect_uri=redirect_uri,
+            )
+            if redirect_uri
+            else sentence(
+                "Register a client with the provider and enter its client ID in the server's settings, or the token "
+                "to register with if the provider gave you one."
+            )
         )
-    return RegistrationFailed(sentence, document=response.url, next_step=next_step, retry_after=retry_after)
+    return RegistrationFailed(refusal, document=response.url, next_step=next_step, retry_after=retry_after)
 
 
 def registration_pause(seconds: int) -> str:
     """Return in words when a registration may be tried again."""
     if seconds <= 120:
-        return f"Try again in {seconds} seconds."
+        return sentence("Try again in %(seconds)s seconds.", seconds=seconds)
     if 3540 < seconds <= 3600:
-        return "Try again in an hour."
-    return f"Try again in {math.ceil(seconds / 60)} minutes."
+        return sentence("Try again in an hour.")
+    return sentence("Try again in %(minutes)s minutes.", minutes=math.ceil(seconds / 60))
 
 
 def _no_registration(metadata: AuthorizationServerMetadata) -> RegistrationRequired:
     return _registration_required(
         metadata,
-        "the issuer does not register clients by itself",
+        sentence("the issuer does not register clients by itself"),
         field="registration_endpoint",
-        rule="RFC 8414 §2: an issuer that registers clients names its registration_endpoint (RFC 7591 §3)",
+        rule=sentence("RFC 8414 §2: an issuer that registers clients names its registration_endpoint (RFC 7591 §3)"),
     )
 
 
@@ -348,10 +366,18 @@ def _registration_required(
 ) -> RegistrationRequired:
     issuer = printable(metadata.issuer, 200)
     return RegistrationRequired(
-        f"A client must be registered by hand at {issuer}, because {reason}. Create a web application there that uses "
-        "the authorization code grant with PKCE and refresh tokens, with this application's redirect URI.",
+        sentence(
+            "A client must be registered by hand at %(issuer)s, because %(reason)s. Create a web "
+            "application there that uses the authorization code grant with PKCE and refresh tokens, with "
+            "this application's redirect URI.",
+            issuer=issuer,
+            reason=reason,
+        ),
         document=metadata.document,
-        next_step=f"Enter the client ID, and the secret if any, in the server's settings; the issuer is {issuer}.",
+        next_step=sentence(
+            "Enter the client ID, and the secret if any, in the server's settings; the issuer is %(issuer)s.",
+            issuer=issuer,
+        ),
         field=field,
         rule=rule,
         option=option,

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from typing import Final
 
+from mcp_oauth.sentences import Sentence, sentence
+
 WORDS_LIMIT: Final = 300
 
 # An address keeps its path, which helps to find documentation, and loses its query, where tokens travel. A long run
@@ -30,6 +32,18 @@ def printable(text: object, limit: int = WORDS_LIMIT) -> str:
 def quotable(text: object, limit: int = WORDS_LIMIT) -> str:
     """Return a server's words as :func:`printable` does, with whatever looks like a token or code masked."""
     return printable(_URL_OR_RUN.sub(_mask, printable(text, limit * 4)), limit)
+
+
+def as_answered(status: int, code: str, description: object) -> Sentence:
+    """Return what ends a sentence about a refusal: the status, the error code if any, and the server's words if any."""
+    words = quotable(description)
+    if code and words:
+        return sentence("(HTTP status %(status)s, %(code)s): “%(words)s”", status=status, code=code, words=words)
+    if words:
+        return sentence("(HTTP status %(status)s): “%(words)s”", status=status, words=words)
+    if code:
+        return sentence("(HTTP status %(status)s, %(code)s).", status=status, code=code)
+    return sentence("(HTTP status %(status)s).", status=status)
 
 
 def error_code(value: object) -> str:

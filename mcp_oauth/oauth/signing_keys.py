@@ -12,11 +12,12 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from mcp_oauth.exceptions import ConfigurationError
+from mcp_oauth.sentences import sentence
 
 SMALLEST_RSA_BITS: Final = 2048
 
 _PKCS8_LABEL: Final = "-----BEGIN PRIVATE KEY-----"
-_CONVERT: Final = "Convert the key with “openssl pkcs8 -topk8 -nocrypt” and enter the result."
+_CONVERT: Final = sentence("Convert the key with “openssl pkcs8 -topk8 -nocrypt” and enter the result.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,12 +34,14 @@ def load_signing_key(pem: str) -> SigningKey:
     Raises: ConfigurationError for any other text or kind of key, quoting nothing of it.
     """
     if _PKCS8_LABEL not in pem:
-        raise ConfigurationError("The private key is not an unencrypted PKCS#8 key in PEM form.", next_step=_CONVERT)
+        raise ConfigurationError(
+            sentence("The private key is not an unencrypted PKCS#8 key in PEM form."), next_step=_CONVERT
+        )
     try:
         # Replaced rather than refused: an encoding error would carry the whole text with it.
         key = load_pem_private_key(pem.encode("ascii", "replace"), password=None)
     except (ValueError, TypeError, UnsupportedAlgorithm):
-        raise ConfigurationError("The private key cannot be read.", next_step=_CONVERT) from None
+        raise ConfigurationError(sentence("The private key cannot be read."), next_step=_CONVERT) from None
     if isinstance(key, EllipticCurvePrivateKey) and isinstance(key.curve, SECP256R1):
         return SigningKey(key, "ES256")
     if isinstance(key, RSAPrivateKey) and key.key_size >= SMALLEST_RSA_BITS:
@@ -46,6 +49,8 @@ def load_signing_key(pem: str) -> SigningKey:
     if isinstance(key, Ed25519PrivateKey):
         return SigningKey(key, "EdDSA")
     raise ConfigurationError(
-        "The private key must be an EC key on P-256, an Ed25519 key or an RSA key "
-        f"of at least {SMALLEST_RSA_BITS} bits."
+        sentence(
+            "The private key must be an EC key on P-256, an Ed25519 key or an RSA key of at least %(bits)s bits.",
+            bits=SMALLEST_RSA_BITS,
+        )
     )

@@ -23,8 +23,9 @@ from mcp_oauth.oauth.foreign_tokens import unverified_claims
 from mcp_oauth.oauth.json_documents import NotAJsonObject, json_object, media_type
 from mcp_oauth.oauth.registration import ClientCredentials
 from mcp_oauth.oauth.retry_after import retry_after_seconds
-from mcp_oauth.oauth.server_words import error_code, printable, quotable, scope_tokens
+from mcp_oauth.oauth.server_words import as_answered, error_code, printable, scope_tokens
 from mcp_oauth.oauth.urls import issuers_match
+from mcp_oauth.sentences import sentence
 
 LONGEST_LIFETIME: Final = 10 * 365 * 24 * 3600
 # An email address has 254 characters at most; what is longer is cut for display.
@@ -85,7 +86,9 @@ def code_request(
     Raises: ConfigurationError when the client belongs to another issuer than the code, or cannot authenticate.
     """
     if not issuers_match(client.issuer, callback.issuer):
-        raise ConfigurationError("The client belongs to another authorization server than the authorization code.")
+        raise ConfigurationError(
+            sentence("The client belongs to another authorization server than the authorization code.")
+        )
     form = {
         "grant_type": "authorization_code",
         "code": callback.code,
@@ -110,7 +113,7 @@ def client_credentials_request(
     Raises: ConfigurationError when the client cannot authenticate, which this grant rests on alone.
     """
     if client.token_endpoint_auth_method == "none":  # noqa: S105  (a method's name)
-        raise ConfigurationError("A client without a secret or key cannot ask for a token of its own.")
+        raise ConfigurationError(sentence("A client without a secret or key cannot ask for a token of its own."))
     form = {"grant_type": "client_credentials", **_target(resource, scope)}
     return authenticated_form(token_endpoint, form, client, basic_shape=basic_shape)
 
@@ -203,8 +206,12 @@ def parse_token_response(
     data = _granted(response, now=now)
     token_type = _token_type(data.get("token_type"))
     if token_type is None or expected_type not in {"any", token_type}:
-        wanted = "Bearer or DPoP" if expected_type == "any" else expected_type
-        raise TokenRequestFailed(f"The token endpoint issued a token that is no {wanted} token.", document=response.url)
+        raise TokenRequestFailed(
+            sentence("The token endpoint issued a token that is no Bearer or DPoP token.")
+            if expected_type == "any"
+            else sentence("The token endpoint issued a token that is no %(wanted)s token.", wanted=expected_type),
+            document=response.url,
+        )
     refresh_token = data.get("refresh_token")
     lifetime = _lifetime(data.get("expires_in"))
     return TokenSet(
@@ -233,11 +240,12 @@ def parse_id_jag_response(response: HttpResponse, *, now: float) -> str:
     token_type = data.get("token_type")
     if data.get("issued_token_type") != ID_JAG_TYPE:
         raise TokenRequestFailed(
-            "The identity provider issued something else than an identity assertion grant.", document=response.url
+            sentence("The identity provider issued something else than an identity assertion grant."),
+            document=response.url,
         )
     if not isinstance(token_type, str) or token_type.lower() != "n_a":
         raise TokenRequestFailed(
-            "The identity provider issued an access token instead of an identity assertion grant.",
+            sentence("The identity provider issued an access token instead of an identity assertion grant."),
             document=response.url,
         )
     return _access_token(response, data)
@@ -257,7 +265,7 @@ def _granted(response: HttpResponse, *, now: float) -> Mapping[str, Any]:
             raise _refusal(response, {}, now=now) from error
         # A maintenance page or a proxy's sign-in page says nothing about the grant.
         raise TokenEndpointUnavailable(
-            f"The token endpoint's answer {error}.",
+            sentence("The token endpoint's answer %(problem)s.", problem=error.problem),
             document=response.url,
             retry_after=retry_after_seconds(response, now=now),
         ) from error
@@ -295,7 +303,7 @@ def _access_token(response: HttpResponse, data: Mapping[str, Any]) -> str:
     access_token = data.get("access_token")
     if not isinstance(access_token, str) or not _VISIBLE.fullmatch(access_token):
         # Says nothing of the value, which could carry line breaks into a header or a log.
-        raise TokenRequestFailed("The token endpoint issued no usable access token.", document=response.url)
+        raise TokenRequestFailed(sentence("The token endpoint issued no usable access token."), document=response.url)
     return access_token
 
 
@@ -366,25 +374,29 @@ def _refusal(response: HttpResponse, data: Mapping[str, Any], *, now: float) -> 
     status, document = response.status, response.url
     code, description = _error(data)
     overloaded = status in {408, 429} or status >= 500
-    detail = f" (HTTP status {status}, {code})" if code else f" (HTTP status {status})"
-    words = quotable(description)
-    detail += f": “{words}”" if words else "."
+    detail = as_answered(status, code, description)
     # An overloaded server's word on the grant is not final: ending a grant is, for the person.
     if overloaded or code in _TRY_LATER or not (200 <= status < 300 or 400 <= status < 500):
         return TokenEndpointUnavailable(
-            f"The token endpoint cannot answer for now{detail}",
+            sentence("The token endpoint cannot answer for now %(detail)s", detail=detail),
             document=document,
             retry_after=retry_after_seconds(response, now=now),
         )
     if code in _DEAD_GRANT:
         return InvalidGrant(
-            f"The authorization server says that the grant is expired or revoked{detail}", document=document
+            sentence("The authorization server says that the grant is expired or revoked %(detail)s", detail=detail),
+            document=document,
         )
     # Some servers answer 404 or 422 for a client that they have forgotten.
     forgotten = status in {404, 422} and code not in _ABOUT_THE_REQUEST
     if code in _UNKNOWN_CLIENT or status == 401 or forgotten:
-        return InvalidClient(f"The authorization server does not accept this client{detail}", document=document)
-    return TokenRequestFailed(f"The token endpoint refused the request{detail}", document=document)
+        return InvalidClient(
+            sentence("The authorization server does not accept this client %(detail)s", detail=detail),
+            document=document,
+        )
+    return TokenRequestFailed(
+        sentence("The token endpoint refused the request %(detail)s", detail=detail), document=document
+    )
 
 
 def _refusal_code(response: HttpResponse) -> str:

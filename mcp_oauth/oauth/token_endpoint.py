@@ -10,8 +10,11 @@ from mcp_oauth.exceptions import TokenEndpointUnavailable, TokenRequestFailed
 from mcp_oauth.messages import HttpRequest, HttpResponse
 from mcp_oauth.oauth.json_documents import NotAJsonObject, json_object
 from mcp_oauth.oauth.server_words import error_code
+from mcp_oauth.sentences import sentence
 
-_RULE: Final = "RFC 6749 §5.2: a request that cannot be granted is refused with a JSON object that has an error"
+_RULE: Final = sentence(
+    "RFC 6749 §5.2: a request that cannot be granted is refused with a JSON object that has an error"
+)
 
 
 def refusable_request(token_endpoint: str) -> HttpRequest:
@@ -33,32 +36,39 @@ def read_refusal(response: HttpResponse) -> str:
     """
     status, document = response.status, response.url
     if status == 429 or status >= 500:
-        problem = "overloaded" if status == 429 else "broken"
         raise TokenEndpointUnavailable(
-            f"The token endpoint is {problem} for now (HTTP status {status}).",
+            sentence("The token endpoint is overloaded for now (HTTP status %(status)s).", status=status)
+            if status == 429
+            else sentence("The token endpoint is broken for now (HTTP status %(status)s).", status=status),
             document=document,
             field="status",
             rule=_RULE,
         )
     if status in {404, 405}:
-        raise _none(f"The token endpoint answers with HTTP status {status}", document, "status")
+        raise _none(
+            sentence("The token endpoint answers with HTTP status %(status)s.", status=status), document, "status"
+        )
     try:
         data = json_object(response)
     except NotAJsonObject as error:
-        raise _none(f"The answer of the token endpoint {error}", document, "body") from error
+        raise _none(
+            sentence("The answer of the token endpoint %(problem)s.", problem=error.problem), document, "body"
+        ) from error
     found = data.get("error")
     if not found:
-        raise _none("The token endpoint does not refuse a code that nobody issued", document, "error")
+        raise _none(sentence("The token endpoint does not refuse a code that nobody issued."), document, "error")
     return error_code(_inner(found))
 
 
 def _none(problem: str, document: str, field: str) -> TokenRequestFailed:
     return TokenRequestFailed(
-        f"{problem}.",
+        problem,
         document=document,
         field=field,
         rule=_RULE,
-        next_step="Ask the provider for the token endpoint's address; the authorization server's metadata names it.",
+        next_step=sentence(
+            "Ask the provider for the token endpoint's address; the authorization server's metadata names it."
+        ),
     )
 
 

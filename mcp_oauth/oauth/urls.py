@@ -9,6 +9,7 @@ from typing import Final
 from urllib.parse import SplitResult, urlsplit
 
 from mcp_oauth.exceptions import DiscoveryFailed, InvalidServerAddress
+from mcp_oauth.sentences import predicate, sentence
 
 LONGEST_URL: Final = 2048
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
@@ -33,7 +34,11 @@ _SOURCES: Final = {
 
 
 class UnusableUrl(ValueError):
-    """The text is no http address; the exception's own text completes the sentence "The address …"."""
+    """The text is no http address; ``problem`` completes the sentence "The address …"."""
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(problem)
+        self.problem = problem
 
 
 # The same few addresses are compared with each request.
@@ -90,17 +95,17 @@ def check_server_address(text: str, *, allow_loopback: bool) -> str:
     """
     address = text.strip(" \t\r\n")
     if not address:
-        raise InvalidServerAddress("Enter the server's address.")
+        raise InvalidServerAddress(sentence("Enter the server's address."))
     try:
         parts = _split(address)
     except UnusableUrl as error:
-        raise InvalidServerAddress(f"The address {error}.") from None
+        raise InvalidServerAddress(sentence("The address %(problem)s.", problem=error.problem)) from None
     if "@" in parts.netloc:
-        raise InvalidServerAddress("The address must not contain a user name or password.")
+        raise InvalidServerAddress(sentence("The address must not contain a user name or password."))
     if "#" in address:
-        raise InvalidServerAddress("The address must not contain a fragment (#).")
+        raise InvalidServerAddress(sentence("The address must not contain a fragment (#)."))
     if problem := _scheme_problem(parts, allow_loopback=allow_loopback):
-        raise InvalidServerAddress(f"The address {problem}.")
+        raise InvalidServerAddress(sentence("The address %(problem)s.", problem=problem))
     return address
 
 
@@ -113,23 +118,38 @@ def check_endpoint(url: object, *, name: str, document: str, allow_loopback: boo
     source = _SOURCES.get(name, "RFC 8414 §2")
 
     def refuse(problem: str, rule: str) -> DiscoveryFailed:
-        return DiscoveryFailed(f"The metadata's {name} {problem}.", document=document, field=name, rule=rule)
+        return DiscoveryFailed(
+            sentence("The metadata's %(name)s %(problem)s.", name=name, problem=problem),
+            document=document,
+            field=name,
+            rule=rule,
+        )
 
     if url is None or url == "":
-        raise refuse("is missing", f"{source}: {name} is required")
+        raise refuse(predicate("is missing"), sentence("%(source)s: %(name)s is required", source=source, name=name))
     if not isinstance(url, str):
-        raise refuse("is not text", f"{source}: {name} is a URL")
+        raise refuse(predicate("is not text"), sentence("%(source)s: %(name)s is a URL", source=source, name=name))
     try:
         parts = _split(url)
     except UnusableUrl as error:
-        raise refuse(str(error), f"{source}: {name} is an https URL") from None
+        raise refuse(
+            error.problem, sentence("%(source)s: %(name)s is an https URL", source=source, name=name)
+        ) from None
     if "@" in parts.netloc:
-        raise refuse("contains a user name or password", "RFC 9110 §4.2.4: a URL carries no user name or password")
+        raise refuse(
+            predicate("contains a user name or password"),
+            sentence("RFC 9110 §4.2.4: a URL carries no user name or password"),
+        )
     if "#" in url:
-        raise refuse("contains a fragment (#)", f"{source}: {name} has no fragment")
+        raise refuse(
+            predicate("contains a fragment (#)"),
+            sentence("%(source)s: %(name)s has no fragment", source=source, name=name),
+        )
     if problem := _scheme_problem(parts, allow_loopback=allow_loopback):
-        https = f"{source}: {name} is an https URL"
-        raise refuse(problem, https if parts.scheme == "http" else "A document of others never points at this machine")
+        https = sentence("%(source)s: %(name)s is an https URL", source=source, name=name)
+        raise refuse(
+            problem, https if parts.scheme == "http" else sentence("A document of others never points at this machine")
+        )
     return url
 
 
@@ -165,27 +185,27 @@ def insert_well_known(url: str, suffix: str) -> str:
 def _split(url: str) -> SplitResult:
     """Split an address whose characters and host have one reading only; userinfo and fragment are left in place."""
     if len(url) > LONGEST_URL:
-        raise UnusableUrl(f"is longer than {LONGEST_URL} characters")
+        raise UnusableUrl(predicate("is longer than %(most)s characters", most=LONGEST_URL))
     # urlsplit drops tabs and newlines silently, so that what is checked would not be what is used.
     if _BLANKS_AND_CONTROLS.search(url):
-        raise UnusableUrl("contains a space or control character")
+        raise UnusableUrl(predicate("contains a space or control character"))
     if url and not _URL_CHARACTERS.fullmatch(url):
-        raise UnusableUrl("contains a character that no web address may contain unencoded")
+        raise UnusableUrl(predicate("contains a character that no web address may contain unencoded"))
     try:
         parts = urlsplit(url)
     except ValueError:
-        raise UnusableUrl("is not a web address") from None
+        raise UnusableUrl(predicate("is not a web address")) from None
     if parts.scheme not in _DEFAULT_PORTS or not url[len(parts.scheme) :].startswith("://"):
-        raise UnusableUrl("does not start with https://")
+        raise UnusableUrl(predicate("does not start with https://"))
     authority = parts.netloc.rpartition("@")[2]
     if not authority or authority.startswith(":"):
-        raise UnusableUrl("has no host")
+        raise UnusableUrl(predicate("has no host"))
     match = _AUTHORITY.fullmatch(authority)
     if match is None or not _host_is_unambiguous(match):
-        raise UnusableUrl("has a host that is no valid name or IP address")
+        raise UnusableUrl(predicate("has a host that is no valid name or IP address"))
     port = match["port"]
     if port and not 0 < int(port) < 65536:
-        raise UnusableUrl("has an impossible port number")
+        raise UnusableUrl(predicate("has an impossible port number"))
     return parts
 
 
@@ -207,9 +227,9 @@ def _host_is_unambiguous(match: re.Match[str]) -> bool:
 def _scheme_problem(parts: SplitResult, *, allow_loopback: bool) -> str:
     loopback = is_loopback_host(parts.hostname or "")
     if loopback and not allow_loopback:
-        return "points at this machine, which is allowed in development only"
+        return predicate("points at this machine, which is allowed in development only")
     if parts.scheme == "http" and not loopback:
-        return "does not start with https://"
+        return predicate("does not start with https://")
     return ""
 
 

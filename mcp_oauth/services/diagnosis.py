@@ -224,7 +224,9 @@ class _Diagnosing:
                 if schemes
                 else _("It names no scheme to sign in with."),
                 field="WWW-Authenticate",
-                rule="RFC 6750 §3: a protected server names the Bearer scheme, and RFC 9728 §5.1 its resource_metadata",
+                rule=_(
+                    "RFC 6750 §3: a protected server names the Bearer scheme, and RFC 9728 §5.1 its resource_metadata"
+                ),
             )
             return
         said = {
@@ -334,7 +336,7 @@ class _Diagnosing:
                 "tolerated",
                 _("There is none, so the fixed addresses of the revision of 2025-03-26 are used."),
                 url=metadata.issuer,
-                rule="MCP authorization: an authorization server publishes its metadata (RFC 8414 §3)",
+                rule=_("MCP authorization: an authorization server publishes its metadata (RFC 8414 §3)"),
                 option="legacy_endpoints",
             )
         elif search.failure is not None:
@@ -393,7 +395,7 @@ class _Diagnosing:
                 % {"server": self.server.name},
                 next_step=self.by_hand(),
                 field="client_id",
-                rule="RFC 6749 §4.4: a client asks for a token of its own as itself",
+                rule=_("RFC 6749 §4.4: a client asks for a token of its own as itself"),
             )
         try:
             return choose_registration(
@@ -453,7 +455,7 @@ class _Diagnosing:
                 next_step=_("Check with the provider; if the move is genuine, enter the new client and its issuer."),
                 document=metadata.document,
                 field="issuer",
-                rule="MCP authorization: a client belongs to the one issuer that knows it",
+                rule=_("MCP authorization: a client belongs to the one issuer that knows it"),
             )
 
     def dynamic(self, metadata: AuthorizationServerMetadata) -> None:
@@ -514,7 +516,7 @@ class _Diagnosing:
                 words + " " + _("The authorization server does not offer it."),
                 url=metadata.token_endpoint,
                 field="token_endpoint_auth_methods_supported",
-                rule="RFC 8414 §2: token_endpoint_auth_methods_supported lists how clients may authenticate",
+                rule=_("RFC 8414 §2: token_endpoint_auth_methods_supported lists how clients may authenticate"),
                 option="token_endpoint_auth_method",
             )
         else:

@@ -255,7 +255,7 @@ def search_authorization_server(
         _("The authorization server %(issuer)s publishes no metadata.") % {"issuer": issuer},
         document=last.document,
         field="status",
-        rule="RFC 8414 §3: an authorization server publishes its metadata",
+        rule=_("RFC 8414 §3: an authorization server publishes its metadata"),
     )
     return AuthorizationServerSearch(failure=nothing, is_silent=True)
 
@@ -269,7 +269,7 @@ def no_resource_metadata(server_url: str, challenge: BearerChallenge | None) -> 
         document=locations[0].url,
         next_step=_("Check the address, or choose another kind of authorization for this server."),
         field="resource_metadata",
-        rule="MCP authorization: a protected server publishes protected resource metadata (RFC 9728 §3)",
+        rule=_("MCP authorization: a protected server publishes protected resource metadata (RFC 9728 §3)"),
         option="legacy_endpoints",
     )
 

@@ -12,6 +12,7 @@ from django.utils.translation import gettext as _
 from mcp_oauth.conf import settings
 from mcp_oauth.exceptions import DeadlineExceeded, McpOAuthError
 from mcp_oauth.messages import HttpRequest, HttpResponse
+from mcp_oauth.sentences import said
 from mcp_oauth.services import wire
 
 Verdict = Literal["ok", "challenge", "absent", "warning", "tolerated", "refused", "error"]
@@ -119,10 +120,10 @@ class Evidence:
             what,
             None,
             verdict,
-            note[:600],
+            said(note)[:600],
             stage=stage,
             field=field,
-            rule=rule,
+            rule=said(rule),
             option=option,
             next_step=next_step,
         )

@@ -253,7 +253,7 @@ def _no_mcp_server(prober: _Prober, telling: _Answer, last: _Answer) -> ProbeRep
         document=prober.url,
         next_step=_("Check the address; an MCP endpoint often ends in /mcp."),
         field="body",
-        rule="MCP transports: an endpoint answers a POST with a JSON-RPC 2.0 message",
+        rule=_("MCP transports: an endpoint answers a POST with a JSON-RPC 2.0 message"),
     )
     return ProbeReport(prober.evidence, error.user_message, None, error=error)
 

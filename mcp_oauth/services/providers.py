@@ -11,6 +11,8 @@ from importlib.resources import files
 from types import MappingProxyType
 from typing import Any, Final, Literal, cast, get_args
 
+from django.utils.translation import gettext as _
+
 from mcp_oauth.exceptions import ConfigurationError, McpOAuthError
 from mcp_oauth.models import McpServer
 from mcp_oauth.oauth.options import OAuthOptions
@@ -52,7 +54,7 @@ class Provider:
 
     def setup_for(self, redirect_uri: str) -> str:
         """Return what an administrator does, with the redirect URI to copy."""
-        return self.setup.replace(REDIRECT_URI, redirect_uri)
+        return _(self.setup).replace(REDIRECT_URI, redirect_uri)
 
 
 @cache

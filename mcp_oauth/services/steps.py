@@ -20,6 +20,7 @@ from django.db import connections
 from django.utils import translation
 
 from mcp_oauth.exceptions import DeadlineExceeded, ServerUnreachable
+from mcp_oauth.sentences import sentence
 from mcp_oauth.sessions import loop
 
 logger = logging.getLogger(__name__)
@@ -311,7 +312,7 @@ def _outcome(future: Future[Any]) -> tuple[Any, Exception | None]:
     try:
         return future.result(), None
     except CancelledError:
-        return None, ServerUnreachable("The operation was given up because this process is ending.")
+        return None, ServerUnreachable(sentence("The operation was given up because this process is ending."))
     except Exception as error:  # handed to the plan, as in drive()
         return None, error
 
@@ -334,7 +335,7 @@ def _in_language(language: str | None, work: Callable[[], T]) -> T:
 
 
 def _too_late(seconds: float) -> DeadlineExceeded:
-    return DeadlineExceeded(f"The operation did not finish within {seconds:g} seconds.")
+    return DeadlineExceeded(sentence("The operation did not finish within %(seconds)g seconds.", seconds=seconds))
 
 
 @cache

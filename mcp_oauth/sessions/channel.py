@@ -18,6 +18,7 @@ from mcp_oauth.net.transport import LIMIT_EXTENSION, NetworkFault, shown_url
 from mcp_oauth.net.weight import JsonWeight
 from mcp_oauth.oauth.bearer import WireAuth
 from mcp_oauth.oauth.challenge import bearer_challenge
+from mcp_oauth.sentences import sentence
 from mcp_oauth.sessions.loop import in_background, shared_transport
 from mcp_oauth.sessions.signals import ScopeChallenged, Unauthorized
 from mcp_oauth.sessions.target import Target
@@ -186,7 +187,7 @@ class Channel:
     def _request(self, method: str, url: httpx2.URL, headers: Mapping[str, str], body: bytes) -> httpx2.Request:
         remaining = self.target.policy.mcp_response_bytes - self.received
         if remaining <= 0:
-            raise self._too_large("sent too much in one session")
+            raise self._too_large(sentence("%(shown)s sent too much in one session.", shown=self.shown))
         return httpx2.Request(
             method,
             url,
@@ -215,8 +216,8 @@ class Channel:
         raise self._redirected()
 
     def _redirected(self) -> NetworkFault:
-        sentence = f"{self.shown} redirects to an address where nothing of ours is sent."
-        return NetworkFault(RedirectRefused(sentence, document=self.shown))
+        away = sentence("%(shown)s redirects to an address where nothing of ours is sent.", shown=self.shown)
+        return NetworkFault(RedirectRefused(away, document=self.shown))
 
     def _count(self, received: int) -> None:
         self.received += received
@@ -224,10 +225,12 @@ class Channel:
     def _weigh(self, weight: JsonWeight, part: bytes) -> None:
         most = self.target.policy.max_json_values
         if weight.add(part) > most:
-            raise self._too_large(f"sent more than {most} JSON values in one answer")
+            raise self._too_large(
+                sentence("%(shown)s sent more than %(most)s JSON values in one answer.", shown=self.shown, most=most)
+            )
 
     def _too_large(self, what: str) -> NetworkFault:
-        return NetworkFault(ResponseTooLarge(f"{self.shown} {what}.", document=self.shown))
+        return NetworkFault(ResponseTooLarge(what, document=self.shown))
 
 
 async def _end(response: httpx2.Response, rest: AsyncGenerator[Any]) -> None:

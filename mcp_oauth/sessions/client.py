@@ -24,6 +24,7 @@ from pydantic import BaseModel
 
 from mcp_oauth.exceptions import CallCancelled, McpOAuthError, ServerRefused
 from mcp_oauth.net.budget import request_budget
+from mcp_oauth.sentences import sentence
 from mcp_oauth.sessions import following, held, loop, tasks
 from mcp_oauth.sessions.channel import Channel
 from mcp_oauth.sessions.faults import FAULTS, explained, in_words, quotes_secret, wants_input
@@ -349,7 +350,9 @@ class _Call:
                 params["requestState"] = self._state
         elif any(answer.action != "accept" for answer in (self._answers or {}).values()):
             # Nothing carries a no to a server that only wants a page visited before it is asked again.
-            raise CallCancelled("The call was given up, because what the server wants done first was declined.")
+            raise CallCancelled(
+                sentence("The call was given up, because what the server wants done first was declined.")
+            )
         return params
 
     def _wanted(self, result: dict[str, Any], session: Session) -> InputWanted:

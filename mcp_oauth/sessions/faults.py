@@ -13,6 +13,7 @@ from mcp_types import INVALID_PARAMS
 from mcp_oauth.exceptions import DeadlineExceeded, McpOAuthError, ServerRefused, ServerUnreachable, ToolNotFound
 from mcp_oauth.net.transport import NetworkFault, shown_url, translate_fault
 from mcp_oauth.oauth.server_words import quotable
+from mcp_oauth.sentences import sentence
 from mcp_oauth.sessions.channel import Channel
 from mcp_oauth.sessions.rpc import BrokenOff, NotMcp, RpcError
 from mcp_oauth.sessions.target import Target
@@ -46,12 +47,25 @@ def explained(fault: BaseException, channel: Channel) -> McpOAuthError:
         case NotMcp():
             return _no_message(fault, channel)
         case BrokenOff():
-            kind = f"HTTP {channel.status}, {_kind(channel.media_type, channel.target)}"
-            return ServerUnreachable(f"{shown} ended its answer ({kind}) early.", document=shown)
+            kind = _kind(channel.media_type, channel.target)
+            return ServerUnreachable(
+                sentence(
+                    "%(shown)s ended its answer (HTTP %(status)s, %(kind)s) early.",
+                    shown=shown,
+                    status=channel.status,
+                    kind=kind,
+                ),
+                document=shown,
+            )
         case InvalidResult():
-            return ServerRefused(f"{shown} sent a result that does not follow the MCP specification.", document=shown)
+            return ServerRefused(
+                sentence("%(shown)s sent a result that does not follow the MCP specification.", shown=shown),
+                document=shown,
+            )
         case UnicodeError() | httpx2.InvalidURL():
-            return ServerUnreachable(f"A request to {shown} cannot be sent over HTTP.", document=shown)
+            return ServerUnreachable(
+                sentence("A request to %(shown)s cannot be sent over HTTP.", shown=shown), document=shown
+            )
         case _:
             return translate_fault(fault, shown)
 
@@ -59,7 +73,10 @@ def explained(fault: BaseException, channel: Channel) -> McpOAuthError:
 def wants_input(channel: Channel) -> ServerRefused:
     """Return the error for a server that asks for something nobody here gives it."""
     return ServerRefused(
-        f"{channel.shown} asks for input in the middle of the call that this application does not relay.",
+        sentence(
+            "%(shown)s asks for input in the middle of the call that this application does not relay.",
+            shown=channel.shown,
+        ),
         document=channel.shown,
     )
 
@@ -71,7 +88,10 @@ def in_words(target: Target, seconds: float) -> Iterator[None]:
         yield
     except TimeoutError as error:
         shown = shown_url(target.url)
-        raise DeadlineExceeded(f"{shown} did not answer within {seconds:g} seconds.", document=shown) from error
+        raise DeadlineExceeded(
+            sentence("%(shown)s did not answer within %(seconds)g seconds.", shown=shown, seconds=seconds),
+            document=shown,
+        ) from error
 
 
 def quotes_secret(fault: BaseException, target: Target) -> bool:
@@ -82,25 +102,41 @@ def quotes_secret(fault: BaseException, target: Target) -> bool:
 
 def _refused(error: RpcError, channel: Channel) -> McpOAuthError:
     shown = channel.shown
-    words = quotable(_without_secrets(error.message, channel.target)) or "no explanation"
+    words = quotable(_without_secrets(error.message, channel.target)) or sentence("no explanation")
     if error.code == INVALID_PARAMS and "tool" in error.message.lower() and _UNKNOWN_TOOL.search(error.message):
-        return ToolNotFound(f"{shown} offers no such tool: {words}", document=shown)
-    return ServerRefused(f"{shown} refused the request: {words} (error {error.code})", document=shown)
+        return ToolNotFound(
+            sentence("%(shown)s offers no such tool: %(words)s", shown=shown, words=words), document=shown
+        )
+    return ServerRefused(
+        sentence(
+            "%(shown)s refused the request: %(words)s (error %(code)s)", shown=shown, words=words, code=error.code
+        ),
+        document=shown,
+    )
 
 
 def _no_message(fault: NotMcp, channel: Channel) -> McpOAuthError:
     kind = _kind(fault.media_type, channel.target)
     return ServerRefused(
-        f"{channel.shown} answered HTTP {fault.status} with {kind} instead of an MCP message.",
-        next_step="Check the server's address, or try again later." if fault.status >= 500 else "",
+        sentence(
+            "%(shown)s answered HTTP %(status)s with %(kind)s instead of an MCP message.",
+            shown=channel.shown,
+            status=fault.status,
+            kind=kind,
+        ),
+        next_step=sentence("Check the server's address, or try again later.") if fault.status >= 500 else "",
         document=channel.shown,
     )
 
 
 def _kind(media_type: str, target: Target) -> str:
     if not media_type:
-        return "no content type"
-    return _without_secrets(media_type, target) if _MEDIA_TYPE.fullmatch(media_type) else "an unusable content type"
+        return sentence("no content type")
+    return (
+        _without_secrets(media_type, target)
+        if _MEDIA_TYPE.fullmatch(media_type)
+        else sentence("an unusable content type")
+    )
 
 
 def _secrets(target: Target) -> list[str]:

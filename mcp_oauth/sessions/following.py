@@ -10,6 +10,7 @@ from mcp_oauth.exceptions import DeadlineExceeded, McpOAuthError, ServerRefused,
 from mcp_oauth.net.budget import request_budget
 from mcp_oauth.net.transport import NetworkFault
 from mcp_oauth.oauth.server_words import quotable
+from mcp_oauth.sentences import sentence
 from mcp_oauth.sessions import tasks
 from mcp_oauth.sessions.channel import Channel
 from mcp_oauth.sessions.faults import FAULTS
@@ -127,8 +128,8 @@ class Following:
 
     async def _pause(self, seconds: float, channel: Channel) -> None:
         if tasks.is_overdue(self.task, self._elapsed):
-            sentence = f"{channel.shown} did not end the call's task in the time it gave itself."
-            raise DeadlineExceeded(sentence, document=channel.shown)
+            late = sentence("%(shown)s did not end the call's task in the time it gave itself.", shown=channel.shown)
+            raise DeadlineExceeded(late, document=channel.shown)
         await asyncio.sleep(seconds)
 
     @property
@@ -170,5 +171,8 @@ def _may_pass(fault: BaseException) -> bool:
 
 
 def _cancelled(reason: str, channel: Channel) -> ServerRefused:
-    words = f": {quotable(reason)}" if reason else "."
-    return ServerRefused(f"{channel.shown} cancelled the call{words}", document=channel.shown)
+    if reason:
+        cancelled = sentence("%(shown)s cancelled the call: %(words)s", shown=channel.shown, words=quotable(reason))
+    else:
+        cancelled = sentence("%(shown)s cancelled the call.", shown=channel.shown)
+    return ServerRefused(cancelled, document=channel.shown)

@@ -14,6 +14,7 @@ from weakref import WeakKeyDictionary
 
 from mcp_oauth.exceptions import CallInterrupted, DeadlineExceeded
 from mcp_oauth.oauth.server_words import printable
+from mcp_oauth.sentences import sentence
 from mcp_oauth.sessions import questions
 from mcp_oauth.sessions.faults import in_words
 from mcp_oauth.sessions.questions import as_responses
@@ -157,7 +158,9 @@ async def continue_held(
     """
     held = _held_here().pop(name, None)
     if held is None:
-        raise CallInterrupted("The process that kept the call open for your answer is gone, or has given it up.")
+        raise CallInterrupted(
+            sentence("The process that kept the call open for your answer is gone, or has given it up.")
+        )
     if progress is not None:
         held.conversation.progress = progress
     if not held.task.done():
@@ -190,7 +193,7 @@ async def _follow(held: _Held, name: str, seconds: float) -> Any:
     here = _held_here()
     if len(here) >= target.max_held_calls and name not in here:
         held.task.cancel()
-        raise DeadlineExceeded("Too many calls wait for an answer in this process; none was over in time.")
+        raise DeadlineExceeded(sentence("Too many calls wait for an answer in this process; none was over in time."))
     held.clock.reschedule(asyncio.get_running_loop().time() + target.held_call_seconds)
     here[name] = held
     held.task.add_done_callback(lambda task: _over(name, held))

@@ -18,6 +18,7 @@ import httpx2
 from mcp_oauth.exceptions import DeadlineExceeded, ServerUnreachable
 from mcp_oauth.net.policy import NetworkPolicy
 from mcp_oauth.net.transport import guarded_transport
+from mcp_oauth.sentences import sentence
 
 logger = logging.getLogger(__name__)
 
@@ -149,7 +150,7 @@ def run(
             tick()
         return future.result(timeout + _GRACE_SECONDS)
     except concurrent.futures.CancelledError:
-        raise ServerUnreachable("The operation was given up because this process is ending.") from None
+        raise ServerUnreachable(sentence("The operation was given up because this process is ending.")) from None
     except concurrent.futures.TimeoutError:
         if future.done():
             raise
@@ -304,7 +305,7 @@ async def _bounded(factory: Callable[[], Coroutine[Any, Any, T]], timeout: float
 
 
 def _too_late(timeout: float) -> DeadlineExceeded:
-    return DeadlineExceeded(f"The operation did not finish within {timeout:g} seconds.")
+    return DeadlineExceeded(sentence("The operation did not finish within %(timeout)g seconds.", timeout=timeout))
 
 
 def _take_transports(loop: asyncio.AbstractEventLoop) -> list[httpx2.AsyncBaseTransport]:

@@ -30,6 +30,7 @@ from opentelemetry import baggage, propagate
 from mcp_oauth.exceptions import ResponseTooLarge
 from mcp_oauth.net.transport import NetworkFault
 from mcp_oauth.oauth.server_words import printable
+from mcp_oauth.sentences import sentence
 from mcp_oauth.sessions import rpc, tasks
 from mcp_oauth.sessions.channel import Channel
 from mcp_oauth.sessions.results import LARGEST_SELF_DESCRIPTION, storable
@@ -270,8 +271,12 @@ async def _discover(channel: Channel) -> Facts | None:
 
 def _require_brevity(channel: Channel, size: int) -> None:
     if size > LARGEST_SELF_DESCRIPTION:
-        sentence = f"{channel.shown} says more about itself than the {LARGEST_SELF_DESCRIPTION} bytes that are kept."
-        raise NetworkFault(ResponseTooLarge(sentence, document=channel.shown))
+        boast = sentence(
+            "%(shown)s says more about itself than the %(most)s bytes that are kept.",
+            shown=channel.shown,
+            most=LARGEST_SELF_DESCRIPTION,
+        )
+        raise NetworkFault(ResponseTooLarge(boast, document=channel.shown))
 
 
 def _versions_named(error: RpcError) -> list[str]:

@@ -16,6 +16,7 @@ from typing import Any, Literal, get_args
 
 from mcp_oauth.exceptions import ServerRefused
 from mcp_oauth.oauth.server_words import printable
+from mcp_oauth.sentences import sentence
 from mcp_oauth.sessions.results import Answer
 
 EXTENSION = "io.modelcontextprotocol/tasks"
@@ -139,7 +140,10 @@ def read_task(result: Mapping[str, Any], task: Task, *, shown: str) -> Task:
     # Some servers call this answer a task as well; it has to say how it ended all the same.
     seen = _task({**result, "resultType": "complete"}, task.shape, shown)
     if seen.task_id != task.task_id:
-        raise ServerRefused(f"{shown} answered about another task than the one that was asked for.", document=shown)
+        raise ServerRefused(
+            sentence("%(shown)s answered about another task than the one that was asked for.", shown=shown),
+            document=shown,
+        )
     return seen
 
 
@@ -306,8 +310,11 @@ def _seconds(value: object) -> float | None:
 
 def _malformed(shown: str, member: str) -> ServerRefused:
     return ServerRefused(
-        f"{shown} answered with a task that does not follow the MCP specification.",
+        sentence("%(shown)s answered with a task that does not follow the MCP specification.", shown=shown),
         document=shown,
         field=member,
-        rule=f"MCP extension {EXTENSION}: a task has an identifier, a status, and what the status brings along",
+        rule=sentence(
+            "MCP extension %(extension)s: a task has an identifier, a status, and what the status brings along",
+            extension=EXTENSION,
+        ),
     )

@@ -18,10 +18,10 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"apps", "views", "urls", "forms", "admin", "api", "management", "templatetags", "checks"}),
     frozenset({"services"}),
     frozenset({"oauth", "sessions", "net"}),
-    frozenset({"models", "migrations", "fields", "crypto", "conf", "exceptions", "messages"}),
+    frozenset({"models", "migrations", "fields", "crypto", "conf", "exceptions", "messages", "sentences"}),
 )
 # These know nothing of Django, so each may import only others that know nothing of it.
-WITHOUT_DJANGO = frozenset({"oauth", "net", "exceptions", "messages"})
+WITHOUT_DJANGO = frozenset({"oauth", "net", "exceptions", "messages", "sentences"})
 # Within a line: the protocol does no I/O of its own, and the wire does not know what is spoken over it.
 NEVER = {"oauth": {"net", "sessions"}, "net": {"sessions"}, "sessions": {"models", "fields"}}
 

@@ -260,11 +260,14 @@ def test_what_is_streamed_is_said_in_the_persons_language(desk: Desk, monkeypatc
 
     monkeypatch.setattr(calls, "call_tool", refuse)
 
-    with override("nl"):
-        answer = open_stream(desk, "echo", {"text": "Hi"})
-    (last,) = [event for event in events_in(answer.streaming_content) if event.name]
+    path = f"/api/v1/servers/{desk.server.pk}/tools/echo/call/"
+    asked = {"accept": EVENTS, "accept-language": "es"}
+    answer: Any = desk.program.post(path, json.dumps({"arguments": {}}), content_type="application/json", headers=asked)
+    # Whoever is served in between speaks another language.
+    with override("de"):
+        (last,) = [event for event in events_in(answer.streaming_content) if event.name]
 
-    assert last.data["error"]["message"] == "In the language nl."
+    assert last.data["error"]["message"] == "In the language es."
 
 
 def test_asynchronous_servers_stream_as_they_go(desk: Desk, conversation: Conversation) -> None:

@@ -6,7 +6,6 @@ import sys
 from typing import Any
 
 from django.core.management.base import CommandParser
-from django.utils.translation import gettext as _
 
 from mcp_oauth.exceptions import NotFound
 from mcp_oauth.management.base import TypedCommand, usage_error
@@ -102,7 +101,7 @@ class Command(TypedCommand):
         secret, idp_secret = _secrets(options["client_secret_stdin"] or to_register, options["idp_client_secret_stdin"])
         workspace = Workspace.objects.filter(slug=options["workspace"]).first()
         if workspace is None:
-            raise NotFound(_("There is no workspace “%(slug)s”.") % {"slug": options["workspace"][:60]})
+            raise NotFound(f"There is no workspace “{options['workspace'][:60]}”.")
         headers = parse_headers("\n".join(options["header"])) if options["header"] else None
         chosen = None if options["auth"] == "auto" else options["auth"]
         if chosen is None and headers:
