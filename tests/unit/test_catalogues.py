@@ -244,3 +244,7 @@ def test_nothing_is_translated_before_the_reader_is_known() -> None:
         ]
 
     assert early == []
+
+
+def test_nothing_is_untranslated(catalog: Catalog) -> None:
+    assert [message.id for message in entries(catalog) if not all(forms(message.string))] == []
