@@ -58,7 +58,7 @@ class AuthorizationServerMetadata:
         for name, value in required.items():
             if value is None:
                 raise DiscoveryFailed(
-                    sentence("The stored metadata lacks the member %(name)s.", name=name), document=document
+                    sentence("The stored metadata lacks the member %(name)s.", name=name), document=printable(document)
                 )
         return cls(
             issuer=required["issuer"] or "",

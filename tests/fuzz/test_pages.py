@@ -180,6 +180,7 @@ OUR_ADDRESSES = {
     "action",
     "aside.url",
     "add_url",
+    "language.url",
     "admin_url",
     "arrow.number",
     "authorization_url",
