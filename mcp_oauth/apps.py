@@ -23,9 +23,10 @@ class McpOAuthConfig(AppConfig):
 
         from mcp_oauth import checks  # noqa: F401  (registers by import)
         from mcp_oauth.models import McpServerOAuth, Membership
-        from mcp_oauth.services import api_tokens, revocation
+        from mcp_oauth.services import api_tokens, membership_events, revocation
 
         speak_through(gettext, pgettext)
         pre_delete.connect(revocation.revoke_when_deleted, sender=McpServerOAuth, dispatch_uid="mcp_oauth.revoke")
         pre_delete.connect(revocation.end_grants_of_member, sender=Membership, dispatch_uid="mcp_oauth.leave")
         pre_delete.connect(api_tokens.revoke_tokens_of_member, sender=Membership, dispatch_uid="mcp_oauth.tokens")
+        pre_delete.connect(membership_events.record_removed, sender=Membership, dispatch_uid="mcp_oauth.removed")

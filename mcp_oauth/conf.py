@@ -231,9 +231,9 @@ class McpOAuthSettings:
     # Calls on one page of the JSON API.
     MAX_PAGE_SIZE: int = 100
 
-    # Rows of one exported file of a workspace's activity: a year of a small team, and a file that a spreadsheet still
-    # opens; sending it keeps a worker busy meanwhile, for some seconds.
-    ACTIVITY_EXPORT_ROWS: int = 50_000
+    # Rows of one exported file of a workspace's activity: a few megabytes that a spreadsheet still opens; sending it
+    # keeps a worker busy for some seconds.
+    ACTIVITY_EXPORT_ROWS: int = 20_000
 
     # Answers of the JSON API that are streamed as events: how often one says that it is alive, for proxies cut idle
     # connections after 30 s and a reader who left is noticed by writing; and how many one process sends at once, for

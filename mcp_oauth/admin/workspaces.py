@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from django.contrib import admin
 from django.db.models import QuerySet
@@ -13,7 +13,7 @@ from mcp_oauth.admin.cells import connections_page, number_of
 from mcp_oauth.admin.people import USERNAME, signed_in
 from mcp_oauth.admin.row_classes import Admin, Inline, NoNetworkInTransaction
 from mcp_oauth.models import McpServer, Membership, Workspace
-from mcp_oauth.services import servers
+from mcp_oauth.services import membership_events, servers
 
 
 class MembershipInline(Inline[Membership, Workspace]):
@@ -66,11 +66,22 @@ class WorkspaceAdmin(NoNetworkInTransaction[Workspace]):
         """Link to where the workspace's people connect."""
         return connections_page(workspace)
 
+    def save_formset(self, request: HttpRequest, form: Any, formset: Any, change: bool) -> None:
+        """Save the people, and put on record who came, went or got another role."""
+        with membership_events.removed_by(signed_in(request)):
+            formset.save()
+        for membership in formset.new_objects:
+            membership_events.record_added(membership, actor=signed_in(request))
+        for membership, fields in formset.changed_objects:
+            if "role" in fields:
+                membership_events.record_role(membership, actor=signed_in(request))
+
     def delete_model(self, request: HttpRequest, obj: Workspace) -> None:
         """Delete the workspace's servers first, so that their grants are revoked upstream."""
         for server in McpServer.objects.filter(workspace=obj):
             servers.delete_server(server, actor=signed_in(request))
-        obj.delete()
+        with membership_events.removed_by(signed_in(request)):
+            obj.delete()
 
     def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Workspace]) -> None:
         """Delete each as `delete_model` does."""
@@ -92,3 +103,21 @@ class MembershipAdmin(Admin[Membership]):
     def get_readonly_fields(self, request: HttpRequest, obj: Membership | None = None) -> tuple[str, ...]:
         """Keep the place once it is given."""
         return ("workspace", "user") if obj is not None else ()
+
+    def save_model(self, request: HttpRequest, obj: Membership, form: Any, change: bool) -> None:
+        """Save the membership, and put it on record."""
+        obj.save()
+        if not change:
+            membership_events.record_added(obj, actor=signed_in(request))
+        elif "role" in form.changed_data:
+            membership_events.record_role(obj, actor=signed_in(request))
+
+    def delete_model(self, request: HttpRequest, obj: Membership) -> None:
+        """Remove the person; what they granted there is revoked."""
+        with membership_events.removed_by(signed_in(request)):
+            obj.delete()
+
+    def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Membership]) -> None:
+        """Remove each as `delete_model` does."""
+        for membership in queryset:
+            self.delete_model(request, membership)

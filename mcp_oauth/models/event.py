@@ -63,6 +63,9 @@ class Event(models.Model):
         TOOLS_CHANGED = "tools_changed", _("Tools changed")
         API_TOKEN_MADE = "api_token_made", _("API token made")
         API_TOKEN_REVOKED = "api_token_revoked", _("API token revoked")
+        MEMBER_ADDED = "member_added", _("Member added")
+        MEMBER_CHANGED = "member_changed", _("Member's role changed")
+        MEMBER_REMOVED = "member_removed", _("Member removed")
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     at = models.DateTimeField(_("time"), default=timezone.now, editable=False)

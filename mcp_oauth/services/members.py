@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import uuid
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -17,11 +18,12 @@ from django.utils.translation import gettext as _
 from mcp_oauth.conf import settings
 from mcp_oauth.exceptions import InvalidRequest, NotAllowed, NotFound
 from mcp_oauth.models import McpServerOAuth, Membership, Workspace
+from mcp_oauth.services.membership_events import record_added, record_role, removed_by
 from mcp_oauth.services.revocation import Ended, end_grants
 from mcp_oauth.services.workspaces import Person, Place, add_workspace
 
 if TYPE_CHECKING:
-    from django.contrib.auth.models import AbstractUser
+    from django.contrib.auth.models import AbstractUser, AnonymousUser
 
 logger = logging.getLogger("mcp_oauth.members")
 
@@ -74,6 +76,7 @@ def add_member(place: Place, named: str, role: str) -> Membership:
     try:
         with transaction.atomic():
             membership = Membership.objects.create(workspace=place.workspace, user=person, role=role)
+            record_added(membership, actor=place.membership.user)
     except IntegrityError as error:
         raise InvalidRequest(_("%(name)s is a member already.") % {"name": name_of(person)}) from error
     logger.info("%s added %s to %s as %s", place.membership.user_id, person.pk, place.workspace.slug, role)
@@ -95,8 +98,10 @@ def change_role(place: Place, membership_id: uuid.UUID, role: str) -> Membership
         membership = find_membership(place, membership_id)
         if role != Membership.Role.ADMIN:
             _require_another_admin(membership)
-        membership.role = role
-        membership.save(update_fields=["role"])
+        if membership.role != role:
+            membership.role = role
+            membership.save(update_fields=["role"])
+            record_role(membership, actor=place.membership.user)
     logger.info("%s made %s %s in %s", place.membership.user_id, membership.user_id, role, place.workspace.slug)
     return membership
 
@@ -116,7 +121,7 @@ def remove_member(place: Place, membership_id: uuid.UUID, *, actor: Person) -> L
     # The providers are told first and outside of any transaction; what a person grants meanwhile goes with the row.
     own = McpServerOAuth.objects.filter(server__workspace=place.workspace, user_id=membership.user_id)
     ended = Ended.of(end_grants(own.select_related("server__workspace", "registration"), actor=actor))
-    with transaction.atomic():
+    with transaction.atomic(), removed_by(actor):
         _take(place.workspace)
         _require_another_admin(membership)
         membership.delete()
@@ -124,7 +129,7 @@ def remove_member(place: Place, membership_id: uuid.UUID, *, actor: Person) -> L
     return Left(name_of(membership.user), ended)
 
 
-def may_create_workspaces(user: AbstractUser) -> bool:
+def may_create_workspaces(user: AbstractUser | AnonymousUser) -> bool:
     """Tell whether a person may create workspaces, as ``WORKSPACE_CREATION`` has it."""
     if settings.WORKSPACE_CREATION == "permission":
         return bool(user.has_perm("mcp_oauth.add_workspace"))
@@ -142,8 +147,23 @@ def create_workspace(user: AbstractUser, name: str, slug: str = "") -> Workspace
         raise NotAllowed(
             _("You may not create workspaces."), next_step=_("Ask the operator of this site to create one for you.")
         )
-    workspace = add_workspace(name, slug.strip() or slugify(name)[:60], admins=[user], members=[])
+    workspace = found_workspace(name, slug.strip() or slugify(name)[:60], admins=[user], actor=user)
     logger.info("%s created the workspace %s", user.pk, workspace.slug)
+    return workspace
+
+
+def found_workspace(
+    name: str, slug: str, *, admins: Iterable[Person], members: Iterable[Person] = (), actor: Person | None = None
+) -> Workspace:
+    """Create a workspace with its first people, and put these on record.
+
+    Raises:
+        InvalidRequest: the name or short name is empty, malformed or taken.
+    """
+    with transaction.atomic():
+        workspace = add_workspace(name, slug, admins=admins, members=members)
+        for membership in workspace.memberships.all():
+            record_added(membership, actor=actor)
     return workspace
 
 

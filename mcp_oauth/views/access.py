@@ -16,6 +16,7 @@ from django.utils.translation import gettext as _
 
 from mcp_oauth.exceptions import McpOAuthError, NotFound, NotSignedIn
 from mcp_oauth.models import McpServer
+from mcp_oauth.services.members import may_create_workspaces
 from mcp_oauth.services.workspaces import Place, place_in, server_for, workspaces_of
 from mcp_oauth.views.frame import DESTINATIONS, PERSONAL, links
 from mcp_oauth.views.marks import hue_of, initials_of
@@ -103,6 +104,7 @@ def page_context(request: HttpRequest, place: Place | None) -> dict[str, Any]:
         "membership": None,
         "is_admin": False,
         "workspaces": [],
+        "new_workspace_url": "",
         "destinations": [],
         "personal": links(request, PERSONAL, {}) if user.is_authenticated else [],
         "person": _named(user.get_username()) if user.is_authenticated else None,
@@ -118,6 +120,7 @@ def page_context(request: HttpRequest, place: Place | None) -> dict[str, Any]:
         "workspaces": [
             {**_named(other.name), "slug": other.slug} for other in workspaces_of(user) if other.pk != workspace.pk
         ],
+        "new_workspace_url": reverse("mcp_oauth:new_workspace") if may_create_workspaces(request.user) else "",
         "destinations": links(request, DESTINATIONS, {"slug": workspace.slug}),
     }
 

@@ -144,7 +144,7 @@ def _narrowing(request: SignedInRequest, place: Place) -> Narrowing:
         wanted,
         _options(_periods(), chosen["period"]),
         _options({"": _("Everything"), **_kinds()}, chosen["kind"]),
-        _options({"": _("However it ended"), **_outcomes()}, chosen["outcome"]),
+        _options({"": _("Any"), **_outcomes()}, chosen["outcome"]),
         _options({"": _("All servers"), **names}, chosen["server"]),
         _options({"": _("Everybody"), **{key: name_of(row.user) for key, row in people.items()}}, chosen["person"])
         if place.is_admin
@@ -211,7 +211,7 @@ def _drawing(server: ServerFigures, moments: list[str], path: str, narrowing: Na
     failed = sum(server.failed)
     counts = _calls(server.total)
     failures = _failures(failed) if failed else _("none failed")
-    median = _("half within %(time)s") % {"time": took(server.median_ms)} if server.median_ms is not None else ""
+    median = _("half done within %(time)s") % {"time": took(server.median_ms)} if server.median_ms is not None else ""
     titles = [
         _("%(when)s: %(calls)s, %(failures)s")
         % {"when": when, "calls": _calls(good + bad), "failures": _failures(bad) if bad else _("none failed")}

@@ -102,4 +102,29 @@ _SENTENCES: Final[Mapping[tuple[str, str], Sentences]] = {
         _("{person}'s API token “{name}” was revoked"),
         _("The API token “{name}” was revoked"),
     ),
+    (_Kind.MEMBER_ADDED, "admin"): Sentences(
+        _("You were added as an administrator"),
+        _("{person} was added as an administrator"),
+        _("Somebody was added as an administrator"),
+    ),
+    (_Kind.MEMBER_ADDED, ""): Sentences(
+        _("You were added as a member"),
+        _("{person} was added as a member"),
+        _("Somebody was added as a member"),
+    ),
+    (_Kind.MEMBER_CHANGED, "admin"): Sentences(
+        _("You became an administrator"),
+        _("{person} became an administrator"),
+        _("Somebody became an administrator"),
+    ),
+    (_Kind.MEMBER_CHANGED, ""): Sentences(
+        _("You became a member without an administrator's rights"),
+        _("{person} became a member without an administrator's rights"),
+        _("Somebody became a member without an administrator's rights"),
+    ),
+    (_Kind.MEMBER_REMOVED, ""): Sentences(
+        _("You left the workspace or were removed"),
+        _("{person} left the workspace or was removed"),
+        _("Somebody left the workspace or was removed"),
+    ),
 }

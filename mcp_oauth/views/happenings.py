@@ -179,13 +179,11 @@ def _told(words: tuple[Any, Any]) -> tuple[str, str]:
 
 
 def _by(happening: Happening) -> str:
-    """Return who did it; nothing where the sentence says so, or the application did what it is there for."""
-    if happening.kind not in _DONE_BY_SOMEBODY:
+    """Return who did it; nothing where nobody did."""
+    if happening.kind not in _DONE_BY_SOMEBODY or happening.by == "application":
         return ""
     if happening.by == "you":
         return _("by you")
-    if happening.by == "application":
-        return _("by the application")
     return _("by %(name)s") % {"name": happening.actor} if happening.actor else _("by an administrator")
 
 
@@ -196,6 +194,9 @@ _DONE_BY_SOMEBODY: Final = (
     Event.Kind.SERVER_CHANGED,
     Event.Kind.API_TOKEN_MADE,
     Event.Kind.API_TOKEN_REVOKED,
+    Event.Kind.MEMBER_ADDED,
+    Event.Kind.MEMBER_CHANGED,
+    Event.Kind.MEMBER_REMOVED,
 )
 
 

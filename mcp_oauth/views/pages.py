@@ -52,6 +52,7 @@ def settings(request: SignedInRequest, slug: str) -> HttpResponse:
         "sorts": _sorts(),
         "refresh_url": f"{reverse('mcp_oauth:settings', kwargs={'slug': slug})}?part=servers",
         "add_url": reverse("mcp_oauth:add", kwargs={"slug": slug}),
+        "export_url": reverse("mcp_oauth:export_servers", kwargs={"slug": slug}),
     }
     response = render(request, "mcp_oauth/_servers.html" if part else "mcp_oauth/settings.html", context)
     response["Cache-Control"] = "no-store"

@@ -379,7 +379,7 @@ def test_the_number_of_queries_does_not_depend_on_how_much_happened(
     client = browser_of(user)
     url = path_of(team.workspace)
     client.get(url)
-    with django_assert_max_num_queries(12) as before:
+    with django_assert_max_num_queries(15) as before:
         client.get(url)
     for number in range(12):
         server = server_in(team.workspace, f"Server {number}")
@@ -432,7 +432,7 @@ def test_figures_are_drawn_without_a_style_and_told_in_words(team: Team) -> None
 
     html = response.content.decode()
     assert 'aria-label="Calls of Tracker: 6 calls, 1 failed"' in html
-    assert "half within 38 ms" in html
+    assert "half done within 38 ms" in html
     assert "style=" not in html
     (drawing,) = response.context["drawings"]
     assert len(drawing.bars.bars) >= 1

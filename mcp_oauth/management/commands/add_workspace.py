@@ -7,7 +7,7 @@ from typing import Any
 from django.core.management.base import CommandParser
 
 from mcp_oauth.management.base import TypedCommand, person_named
-from mcp_oauth.services.workspaces import add_workspace
+from mcp_oauth.services.members import found_workspace
 
 
 class Command(TypedCommand):
@@ -25,7 +25,7 @@ class Command(TypedCommand):
 
     def run(self, **options: Any) -> dict[str, Any]:
         """Add the workspace."""
-        workspace = add_workspace(
+        workspace = found_workspace(
             options["name"],
             options["slug"],
             admins=[person_named(name) for name in options["admin"]],
