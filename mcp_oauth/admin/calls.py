@@ -8,18 +8,29 @@ from django.http import HttpRequest
 from django.utils.translation import gettext_lazy
 
 from mcp_oauth.admin.cells import stored
+from mcp_oauth.admin.filters import ByServer, CallDuration
 from mcp_oauth.admin.people import USERNAME
 from mcp_oauth.admin.row_classes import Facts
 from mcp_oauth.models import ToolCall
+from mcp_oauth.views.happenings import took
 
 
 @admin.register(ToolCall)
 class ToolCallAdmin(Facts[ToolCall]):
     """Calls. Deletable, for people and servers could otherwise not be deleted by who may not do this."""
 
-    list_display = ("started_at", "tool", "server", "user", "state", "outcome", "duration_ms")
-    list_filter = ("state", "outcome", ("server__workspace", admin.RelatedOnlyFieldListFilter))
+    list_display = ("started_at", "tool", "server", "workspace", "user", "state", "outcome", "took")
+    list_filter = (
+        "state",
+        CallDuration,
+        ByServer,
+        ("server__workspace", admin.RelatedOnlyFieldListFilter),
+        "outcome",
+    )
     search_fields = ("tool", "server__name", USERNAME)
+    search_help_text = gettext_lazy("A tool, a server or a person")
+    # Counting all calls ever made is what takes long in a list of them.
+    show_full_result_count = False
     date_hierarchy = "started_at"
     fields = (
         "tool",
@@ -51,6 +62,11 @@ class ToolCallAdmin(Facts[ToolCall]):
         """Leave what is sealed in the database until one call is looked at."""
         rows = super().get_queryset(request).select_related("user", "server__workspace")
         return rows.defer("arguments", "pending", "answers", "result")
+
+    @admin.display(description=gettext_lazy("duration"), ordering="duration_ms")
+    def took(self, call: ToolCall) -> str:
+        """Return how long the last attempt took."""
+        return took(call.duration_ms) or "-"
 
     @admin.display(description=gettext_lazy("workspace"), ordering="server__workspace__name")
     def workspace(self, call: ToolCall) -> str:

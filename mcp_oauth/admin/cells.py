@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from typing import Any
+from urllib.parse import urlencode
 
 from django.db import models
 from django.db.models import Count, OuterRef, QuerySet, Subquery
@@ -43,6 +44,17 @@ def connections_page(workspace: Workspace) -> str:
         return "-"
     path = reverse("mcp_oauth:settings", kwargs={"slug": workspace.slug})
     return format_html('<a href="{}">{}</a>', path, path)
+
+
+def rows_of(model: type[models.Model], words: str, **narrowed: object) -> SafeString:
+    """Link to the admin's list of a model, narrowed."""
+    path = reverse(f"admin:{model._meta.app_label}_{model._meta.model_name}_changelist")
+    return format_html('<a href="{}?{}">{}</a>', path, urlencode(narrowed), words)
+
+
+def links_of(links: Iterable[SafeString]) -> SafeString:
+    """Return links in one line."""
+    return format_html_join(" · ", "{}", ((link,) for link in links))
 
 
 def list_of(lines: Iterable[str]) -> SafeString | str:

@@ -12,6 +12,7 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
+from mcp_oauth.admin.filters import ByServer
 from mcp_oauth.admin.row_classes import Facts
 from mcp_oauth.models import Event, Workspace
 
@@ -21,8 +22,10 @@ class EventAdmin(Facts[Event]):
     """What became of grants and servers; it outlives both."""
 
     list_display = ("at", "kind", "outcome", "server_name", "person", "done_by")
-    list_filter = ("kind", "outcome", ("workspace", admin.RelatedOnlyFieldListFilter))
+    list_filter = ("kind", ByServer, ("workspace", admin.RelatedOnlyFieldListFilter), "outcome")
     search_fields = ("server_name", "user_name", "actor_name", "outcome")
+    search_help_text = gettext_lazy("A server or person by name, or an outcome")
+    show_full_result_count = False
     date_hierarchy = "at"
     # Names are kept beside the references, whose rows may be gone.
     fields = (

@@ -5,28 +5,43 @@ from __future__ import annotations
 from django.contrib import admin, messages
 from django.db.models import QuerySet
 from django.http import HttpRequest
+from django.urls import reverse
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from mcp_oauth.admin.cells import list_of, stored
+from mcp_oauth.admin.cells import links_of, list_of, rows_of, stored
+from mcp_oauth.admin.filters import ByServer, GrantEnds
 from mcp_oauth.admin.people import USERNAME, name_of, signed_in
+from mcp_oauth.admin.rotation import Rotating
 from mcp_oauth.admin.row_classes import Facts, NoNetworkInTransaction
-from mcp_oauth.models import AuthorizationFlow, McpServerOAuth, OAuthRegistration, StoredListing
+from mcp_oauth.models import AuthorizationFlow, Event, McpServerOAuth, OAuthRegistration, StoredListing, ToolCall
 from mcp_oauth.services import listings
 from mcp_oauth.services.revocation import end_grant
 
 
 @admin.register(McpServerOAuth)
-class McpServerOAuthAdmin(Facts[McpServerOAuth], NoNetworkInTransaction[McpServerOAuth]):
+class McpServerOAuthAdmin(Rotating[McpServerOAuth], Facts[McpServerOAuth], NoNetworkInTransaction[McpServerOAuth]):
     """Grants: who connected what and how it stands; ending one tells the authorization server."""
 
-    list_display = ("person", "server", "workspace", "state", "reason", "expires_at", "connected_at")
-    list_filter = ("state", "reason", ("server__workspace", admin.RelatedOnlyFieldListFilter))
+    list_display = ("person", "server", "workspace", "state", "reason", "expires_at", "connected_at", "refreshed_at")
+    list_filter = (
+        "state",
+        GrantEnds,
+        "reason",
+        ByServer,
+        ("server__workspace", admin.RelatedOnlyFieldListFilter),
+    )
+    date_hierarchy = "connected_at"
     search_fields = (USERNAME, "server__name", "server__url", "issuer")
+    search_help_text = gettext_lazy("A person, a server's name or address, or an issuer")
     fields = (
         "person",
+        "account",
         "server",
         "workspace",
+        "related",
         "state",
         "reason",
         "reason_at",
@@ -46,7 +61,7 @@ class McpServerOAuthAdmin(Facts[McpServerOAuth], NoNetworkInTransaction[McpServe
         "server_generation",
         "version",
     )
-    actions = ("revoke",)
+    actions = ("revoke", "rotate_keys")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[McpServerOAuth]:
         """Leave the tokens in the database until one grant is looked at or ended."""
@@ -62,6 +77,18 @@ class McpServerOAuthAdmin(Facts[McpServerOAuth], NoNetworkInTransaction[McpServe
     def workspace(self, grant: McpServerOAuth) -> str:
         """Return where the server belongs."""
         return str(grant.server.workspace)
+
+    @admin.display(description=gettext_lazy("what belongs to it"))
+    def related(self, grant: McpServerOAuth) -> SafeString:
+        """Link to the server's events and calls, and to its page."""
+        page = reverse("mcp_oauth:server", kwargs={"slug": grant.server.workspace.slug, "server_id": grant.server_id})
+        return links_of(
+            (
+                rows_of(Event, _("Events of the server"), server=grant.server_id),
+                rows_of(ToolCall, _("Calls of the server"), server=grant.server_id),
+                format_html('<a href="{}">{}</a>', page, _("The server's own page")),
+            )
+        )
 
     @admin.display(description=gettext_lazy("access token"))
     def stored_access_token(self, grant: McpServerOAuth) -> str:
@@ -101,9 +128,10 @@ class McpServerOAuthAdmin(Facts[McpServerOAuth], NoNetworkInTransaction[McpServe
 
 
 @admin.register(OAuthRegistration)
-class OAuthRegistrationAdmin(Facts[OAuthRegistration]):
+class OAuthRegistrationAdmin(Rotating[OAuthRegistration], Facts[OAuthRegistration]):
     """Clients this application registered; a deleted one is registered anew when somebody connects."""
 
+    actions = ("rotate_keys",)
     list_display = ("issuer", "workspace", "kind", "client_id", "client_secret_expires_at", "created_at")
     list_filter = ("kind", ("workspace", admin.RelatedOnlyFieldListFilter))
     search_fields = ("issuer", "client_id", "workspace__name")
@@ -134,7 +162,8 @@ class AuthorizationFlowAdmin(Facts[AuthorizationFlow]):
     """Attempts to connect; what could finish one is not shown."""
 
     list_display = ("user", "server", "issuer", "created_at", "expires_at", "consumed_at")
-    list_filter = (("server__workspace", admin.RelatedOnlyFieldListFilter),)
+    list_filter = (ByServer, ("server__workspace", admin.RelatedOnlyFieldListFilter), "consumed_at")
+    date_hierarchy = "created_at"
     search_fields = (USERNAME, "server__name", "issuer")
     fields = (
         "user",
@@ -160,7 +189,7 @@ class StoredListingAdmin(Facts[StoredListing]):
     """Last known listings. Deletable, for people and servers could otherwise not be deleted by who may not do this."""
 
     list_display = ("server", "kind", "person", "entry_count", "truncated", "fetched_at")
-    list_filter = ("kind", "truncated", ("server__workspace", admin.RelatedOnlyFieldListFilter))
+    list_filter = ("kind", "truncated", ByServer, ("server__workspace", admin.RelatedOnlyFieldListFilter))
     search_fields = ("server__name", USERNAME)
     fields = ("server", "kind", "person", "entry_count", "truncated", "fetched_at", "fresh_until", "entry_names")
 

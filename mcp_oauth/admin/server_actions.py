@@ -14,13 +14,16 @@ from mcp_oauth.admin.cells import told
 from mcp_oauth.admin.people import name_of
 from mcp_oauth.admin.row_classes import Admin
 from mcp_oauth.exceptions import McpOAuthError
-from mcp_oauth.models import McpServer, McpServerOAuth
-from mcp_oauth.services import servers
+from mcp_oauth.models import McpServer, McpServerOAuth, StoredListing
+from mcp_oauth.services import listings, servers
 from mcp_oauth.services.catalog import Catalogue, list_tools, plan_listing
+from mcp_oauth.services.diagnosis import diagnose_server
 from mcp_oauth.services.steps import drive
 
 # An action asks one server after the other while a person and a worker wait; each may take half a minute.
 _MOST_SERVERS_PER_ACTION = 10
+# A diagnosis asks the server and its authorization server, up to half a minute of each.
+_MOST_DIAGNOSED = 3
 # More names than this hide the result they stand beside.
 _MOST_NAMES = 10
 
@@ -57,13 +60,50 @@ def test_listing(site_admin: Admin[McpServer], request: HttpRequest, queryset: Q
         site_admin.message_user(request, f"{text} {connected}".strip(), messages.SUCCESS)
 
 
-def _few_enough(site_admin: Admin[McpServer], request: HttpRequest, queryset: QuerySet[McpServer]) -> list[McpServer]:
+@admin.action(description=gettext_lazy("Diagnose: try every step of a connection"), permissions=["change"])
+def diagnose(site_admin: Admin[McpServer], request: HttpRequest, queryset: QuerySet[McpServer]) -> None:
+    """Try each server's way of connecting, without an account, and say what stands in it."""
+    for server in _few_enough(site_admin, request, queryset, most=_MOST_DIAGNOSED):
+        try:
+            found = diagnose_server(server)
+        except McpOAuthError as error:
+            site_admin.message_user(request, f"{server.name}: {told(error)}", messages.ERROR)
+            continue
+        if not found.failures:
+            text = _("%(name)s: nothing stands in the way. %(verdict)s") % {
+                "name": server.name,
+                "verdict": found.verdict,
+            }
+            site_admin.message_user(request, text, messages.SUCCESS)
+        for failure in found.failures:
+            site_admin.message_user(request, f"{server.name}: {told(failure)} ({failure.code})", messages.ERROR)
+
+
+@admin.action(description=gettext_lazy("Let tools be listed anew"), permissions=["change"])
+def list_anew(site_admin: Admin[McpServer], request: HttpRequest, queryset: QuerySet[McpServer]) -> None:
+    """Let everybody's listings of each server be asked for again when they are wanted next; nobody acts as them."""
+    number = listings.let_expire(StoredListing.objects.filter(server__in=queryset.order_by().values("pk")))
+    text = ngettext(
+        "%(number)d listing is asked for again when somebody wants it next.",
+        "%(number)d listings are asked for again when somebody wants them next.",
+        number,
+    )
+    site_admin.message_user(request, text % {"number": number}, messages.SUCCESS)
+
+
+def _few_enough(
+    site_admin: Admin[McpServer],
+    request: HttpRequest,
+    queryset: QuerySet[McpServer],
+    *,
+    most: int = _MOST_SERVERS_PER_ACTION,
+) -> list[McpServer]:
     """Return the selected servers, or none and a word about it when there are too many."""
-    chosen = list(queryset[: _MOST_SERVERS_PER_ACTION + 1])
-    if len(chosen) <= _MOST_SERVERS_PER_ACTION:
+    chosen = list(queryset[: most + 1])
+    if len(chosen) <= most:
         return chosen
     text = _("Select at most %(count)d servers; they are asked one after the other.")
-    site_admin.message_user(request, text % {"count": _MOST_SERVERS_PER_ACTION}, messages.ERROR)
+    site_admin.message_user(request, text % {"count": most}, messages.ERROR)
     return []
 
 

@@ -3,25 +3,33 @@
 from __future__ import annotations
 
 import json
+from datetime import timedelta
 from typing import Any
 
 from django import forms
 from django.contrib import admin, messages
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
+from django.urls import reverse
+from django.utils import timezone
 from django.utils.decorators import method_decorator
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from django.views.decorators.csrf import csrf_protect
 from django.views.decorators.debug import sensitive_post_parameters
 
-from mcp_oauth.admin.cells import connections_page, list_of, number_of, stored
+from mcp_oauth.admin.cells import connections_page, links_of, list_of, number_of, rows_of, stored
+from mcp_oauth.admin.disconnecting import disconnect_everybody
+from mcp_oauth.admin.filters import ServerAuthorized, ServerState
 from mcp_oauth.admin.people import signed_in
+from mcp_oauth.admin.rotation import Rotating
 from mcp_oauth.admin.row_classes import NoNetworkInTransaction
-from mcp_oauth.admin.server_actions import ask_what_they_are, test_listing
+from mcp_oauth.admin.server_actions import ask_what_they_are, diagnose, list_anew, test_listing
 from mcp_oauth.admin.server_form import OPTION_FIELDS, McpServerForm
 from mcp_oauth.exceptions import McpOAuthError
-from mcp_oauth.models import McpServer, McpServerOAuth
+from mcp_oauth.models import AuthorizationFlow, Event, McpServer, McpServerOAuth, StoredListing, ToolCall
 from mcp_oauth.services import servers
 from mcp_oauth.services.registrations import shown_redirect_uri
 from mcp_oauth.services.revocation import Ended
@@ -30,7 +38,9 @@ from mcp_oauth.services.servers import ServerSettings
 _Fieldsets = list[tuple[Any, Any]]
 
 _POLICY = ("allow_tools", "deny_tools")
-_ABOUT = ("connections_page", "name", "url", "enabled")
+_ABOUT = ("related", "connections_page", "name", "url", "enabled")
+# What is counted beside a server in the list.
+_RECENTLY = timedelta(days=7)
 _STATUS = (
     gettext_lazy("Status"),
     {
@@ -52,7 +62,7 @@ _STATUS = (
 
 
 @admin.register(McpServer)
-class McpServerAdmin(NoNetworkInTransaction[McpServer]):
+class McpServerAdmin(Rotating[McpServer], NoNetworkInTransaction[McpServer]):
     """MCP servers; every change takes the same way as on the workspace's own pages."""
 
     form = McpServerForm
@@ -61,24 +71,48 @@ class McpServerAdmin(NoNetworkInTransaction[McpServer]):
         "workspace",
         "host",
         "auth_mode",
+        "standing",
         "reachable",
-        "enabled",
         "active_grants",
+        "ended_grants",
+        "recent_calls",
         "contacted_at",
     )
-    list_filter = ("auth_mode", "reachable", "enabled", ("workspace", admin.RelatedOnlyFieldListFilter))
+    list_filter = (
+        ServerState,
+        "reachable",
+        ServerAuthorized,
+        "auth_mode",
+        "sharing",
+        ("workspace", admin.RelatedOnlyFieldListFilter),
+    )
     search_fields = ("name", "slug", "url", "workspace__name", "workspace__slug")
-    actions = (ask_what_they_are, test_listing)
+    search_help_text = gettext_lazy("Name, short name or address of a server, or of its workspace")
+    actions = (ask_what_they_are, diagnose, test_listing, list_anew, disconnect_everybody, "rotate_keys")
+
+    def has_disconnect_permission(self, request: HttpRequest) -> bool:
+        """Whoever may delete grants may end those of a server together."""
+        return bool(request.user.has_perm("mcp_oauth.delete_mcpserveroauth"))
+
+    def view_on_site(self, server: McpServer) -> str:
+        """Return the server's own page."""
+        return reverse("mcp_oauth:server", kwargs={"slug": server.workspace.slug, "server_id": server.pk})
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[McpServer]:
         """Leave the secrets and long documents in the database until one row is looked at."""
         active = McpServerOAuth.objects.filter(state=McpServerOAuth.State.ACTIVE)
+        ended = McpServerOAuth.objects.filter(state=McpServerOAuth.State.NEEDS_REAUTHORIZATION)
+        recent = ToolCall.objects.filter(started_at__gte=timezone.now() - _RECENTLY)
         return (
             super()
             .get_queryset(request)
             .select_related("workspace")
             .defer(*McpServer.SECRETS, "discover_result", "probe_steps")
-            .annotate(active_grants=number_of(active, "server"))
+            .annotate(
+                active_grants=number_of(active, "server"),
+                ended_grants=number_of(ended, "server"),
+                recent_calls=number_of(recent, "server"),
+            )
         )
 
     def get_fieldsets(self, request: HttpRequest, obj: McpServer | None = None) -> _Fieldsets:
@@ -156,6 +190,7 @@ class McpServerAdmin(NoNetworkInTransaction[McpServer]):
     def get_readonly_fields(self, request: HttpRequest, obj: McpServer | None = None) -> tuple[str, ...]:
         """Keep workspace and short name once given: secrets are sealed for the one, commands use the other."""
         shown = (
+            "related",
             "connections_page",
             "known_kind",
             "stored_headers",
@@ -246,10 +281,56 @@ class McpServerAdmin(NoNetworkInTransaction[McpServer]):
         """Return the host of the address."""
         return server.host
 
+    @admin.display(description=gettext_lazy("state"), ordering="enabled")
+    def standing(self, server: McpServer) -> str:
+        """Return in words whether somebody should look at the server, and why."""
+        if server.removal_at is not None:
+            return _("Being removed")
+        if not server.enabled:
+            return _("Disabled")
+        if server.headers_refused_at is not None:
+            return _("Needs attention: its headers are not accepted")
+        if server.reachable is False:
+            return _("Needs attention: it cannot be reached")
+        if getattr(server, "ended_grants", 0):
+            return _("Needs attention: somebody has to reconnect")
+        return _("In use")
+
     @admin.display(description=gettext_lazy("connected"), ordering="active_grants")
-    def active_grants(self, server: McpServer) -> int:
-        """Return how many grants are good."""
-        return int(getattr(server, "active_grants", 0))
+    def active_grants(self, server: McpServer) -> SafeString:
+        """Return how many grants are good, and the way to them."""
+        return rows_of(
+            McpServerOAuth, str(getattr(server, "active_grants", 0)), server=server.pk, state__exact="active"
+        )
+
+    @admin.display(description=gettext_lazy("to reconnect"), ordering="ended_grants")
+    def ended_grants(self, server: McpServer) -> SafeString:
+        """Return how many grants need their person, and the way to them."""
+        state = McpServerOAuth.State.NEEDS_REAUTHORIZATION.value
+        return rows_of(McpServerOAuth, str(getattr(server, "ended_grants", 0)), server=server.pk, state__exact=state)
+
+    @admin.display(description=gettext_lazy("calls in a week"), ordering="recent_calls")
+    def recent_calls(self, server: McpServer) -> SafeString:
+        """Return how often it was called of late, and the way to all its calls."""
+        return rows_of(ToolCall, str(getattr(server, "recent_calls", 0)), server=server.pk)
+
+    @admin.display(description=gettext_lazy("what belongs to it"))
+    def related(self, server: McpServer) -> SafeString:
+        """Link to the rows and pages about this server."""
+        if server._state.adding:
+            return links_of(())
+        activity = reverse("mcp_oauth:activity", kwargs={"slug": server.workspace.slug})
+        return links_of(
+            (
+                rows_of(McpServerOAuth, _("Grants"), server=server.pk),
+                rows_of(ToolCall, _("Calls"), server=server.pk),
+                rows_of(Event, _("Events"), server=server.pk),
+                rows_of(StoredListing, _("Listings"), server=server.pk),
+                rows_of(AuthorizationFlow, _("Attempts to connect"), server=server.pk),
+                format_html('<a href="{}">{}</a>', self.view_on_site(server), _("Its own page")),
+                format_html('<a href="{}?server={}">{}</a>', activity, server.pk, _("Its activity")),
+            )
+        )
 
     @admin.display(description=gettext_lazy("connections page"))
     def connections_page(self, server: McpServer) -> str:

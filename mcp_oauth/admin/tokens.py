@@ -7,6 +7,7 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils.translation import gettext_lazy, ngettext
 
+from mcp_oauth.admin.filters import TokenLife
 from mcp_oauth.admin.people import USERNAME, signed_in
 from mcp_oauth.admin.row_classes import Facts
 from mcp_oauth.models import ApiToken
@@ -18,7 +19,8 @@ class ApiTokenAdmin(Facts[ApiToken]):
     """Tokens that people made for their programs."""
 
     list_display = ("name", "hint", "user", "workspace", "created_at", "expires_at", "last_used_at", "revoked_at")
-    list_filter = (("workspace", admin.RelatedOnlyFieldListFilter), "revoked_at", "expires_at")
+    list_filter = (TokenLife, ("workspace", admin.RelatedOnlyFieldListFilter), "expires_at", "last_used_at")
+    search_help_text = gettext_lazy("What a token is called or begins with, or its person")
     list_select_related = ("user", "workspace")
     search_fields = ("name", "hint", USERNAME)
     fields = list_display

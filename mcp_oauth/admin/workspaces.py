@@ -7,12 +7,17 @@ from typing import Any, ClassVar
 from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest
+from django.urls import reverse
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from mcp_oauth.admin.cells import connections_page, number_of
+from mcp_oauth.admin.cells import connections_page, links_of, number_of, rows_of
+from mcp_oauth.admin.filters import needs_attention
 from mcp_oauth.admin.people import USERNAME, signed_in
 from mcp_oauth.admin.row_classes import Admin, Inline, NoNetworkInTransaction
-from mcp_oauth.models import McpServer, Membership, Workspace
+from mcp_oauth.models import ApiToken, Event, McpServer, McpServerOAuth, Membership, ToolCall, Workspace
 from mcp_oauth.services import membership_events, servers
 
 
@@ -33,10 +38,11 @@ class MembershipInline(Inline[Membership, Workspace]):
 class WorkspaceAdmin(NoNetworkInTransaction[Workspace]):
     """Teams: who belongs to them and how many servers they have."""
 
-    list_display = ("name", "slug", "server_count", "member_count", "connections_page")
+    list_display = ("name", "slug", "server_count", "attention_count", "member_count", "connections_page")
     search_fields = ("name", "slug")
-    fields = ("name", "slug", "connections_page")
-    readonly_fields = ("connections_page",)
+    search_help_text = gettext_lazy("Name or short name")
+    fields = ("name", "slug", "related", "connections_page")
+    readonly_fields = ("related", "connections_page")
     prepopulated_fields: ClassVar = {"slug": ("name",)}
     inlines = (MembershipInline,)
 
@@ -47,19 +53,43 @@ class WorkspaceAdmin(NoNetworkInTransaction[Workspace]):
             .get_queryset(request)
             .annotate(
                 server_count=number_of(McpServer.objects.all(), "workspace"),
+                attention_count=number_of(McpServer.objects.filter(needs_attention()), "workspace"),
                 member_count=number_of(Membership.objects.all(), "workspace"),
             )
         )
 
     @admin.display(description=gettext_lazy("servers"), ordering="server_count")
-    def server_count(self, workspace: Workspace) -> int:
-        """Return how many servers the workspace has."""
-        return int(getattr(workspace, "server_count", 0))
+    def server_count(self, workspace: Workspace) -> SafeString:
+        """Return how many servers the workspace has, and the way to them."""
+        return rows_of(McpServer, str(getattr(workspace, "server_count", 0)), workspace__id__exact=workspace.pk)
+
+    @admin.display(description=gettext_lazy("need attention"), ordering="attention_count")
+    def attention_count(self, workspace: Workspace) -> SafeString:
+        """Return how many of its servers somebody should look at, and the way to them."""
+        number = str(getattr(workspace, "attention_count", 0))
+        return rows_of(McpServer, number, workspace__id__exact=workspace.pk, state="attention")
 
     @admin.display(description=gettext_lazy("members"), ordering="member_count")
-    def member_count(self, workspace: Workspace) -> int:
-        """Return how many people belong to the workspace."""
-        return int(getattr(workspace, "member_count", 0))
+    def member_count(self, workspace: Workspace) -> SafeString:
+        """Return how many people belong to the workspace, and the way to them."""
+        return rows_of(Membership, str(getattr(workspace, "member_count", 0)), workspace__id__exact=workspace.pk)
+
+    @admin.display(description=gettext_lazy("what belongs to it"))
+    def related(self, workspace: Workspace) -> SafeString | str:
+        """Link to the rows and pages of this workspace."""
+        if workspace._state.adding:
+            return "-"
+        activity = reverse("mcp_oauth:activity", kwargs={"slug": workspace.slug})
+        return links_of(
+            (
+                rows_of(McpServer, _("Servers"), workspace__id__exact=workspace.pk),
+                rows_of(McpServerOAuth, _("Grants"), server__workspace__id__exact=workspace.pk),
+                rows_of(ToolCall, _("Calls"), server__workspace__id__exact=workspace.pk),
+                rows_of(Event, _("Events"), workspace__id__exact=workspace.pk),
+                rows_of(ApiToken, _("API tokens"), workspace__id__exact=workspace.pk),
+                format_html('<a href="{}">{}</a>', activity, _("Its activity")),
+            )
+        )
 
     @admin.display(description=gettext_lazy("connections page"))
     def connections_page(self, workspace: Workspace) -> str:

@@ -36,13 +36,21 @@ def rotate_encryption_keys() -> Rotation:
     return sum((_rotate_row(model, pk, names) for model, pk, names in _rows()), Rotation())
 
 
+def rotate_rows(rows: models.QuerySet[Any]) -> Rotation:
+    """Seal the secrets of some rows of one model as `rotate_encryption_keys` does those of all."""
+    names = _sealed_fields(rows.model)
+    keys = list(rows.order_by("pk").values_list("pk", flat=True))
+    return sum((_rotate_row(rows.model, pk, names) for pk in keys), Rotation())
+
+
+def _sealed_fields(model: type[models.Model]) -> list[str]:
+    fields = model._meta.local_fields
+    return [field.name for field in fields if isinstance(field, EncryptedTextField | EncryptedJSONField)]
+
+
 def _rows() -> Iterator[tuple[type[models.Model], Any, list[str]]]:
     for model in apps.get_app_config("mcp_oauth").get_models():
-        names = [
-            field.name
-            for field in model._meta.local_fields
-            if isinstance(field, EncryptedTextField | EncryptedJSONField)
-        ]
+        names = _sealed_fields(model)
         if names:
             for pk in model._default_manager.order_by("pk").values_list("pk", flat=True).iterator(chunk_size=500):
                 yield model, pk, names

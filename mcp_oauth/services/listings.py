@@ -274,13 +274,29 @@ def mark_stale(askers: Sequence[Asker]) -> None:
     transaction.on_commit(cool)
 
 
+def let_expire(rows: QuerySet[StoredListing]) -> int:
+    """Let listings be asked for again when they are wanted next, whoever's they are; return how many that are.
+
+    Until then they stay the last known.
+    """
+    keys = _cache_keys(rows)
+    number = rows.update(fresh_until=F("fetched_at"))
+    if keys:
+        transaction.on_commit(lambda: _quietly(cache.delete_many, keys))
+    return number
+
+
 def forget(rows: QuerySet[StoredListing]) -> None:
     """Delete listings, and what the cache has of them."""
-    columns = ("server__workspace_id", "server_id", "server_generation", "user_id", "grant_id", "kind")
-    keys = [_key(_name(_identity(*row))) for row in rows.values_list(*columns)]
+    keys = _cache_keys(rows)
     rows.delete()
     if keys:
         transaction.on_commit(lambda: _quietly(cache.delete_many, keys))
+
+
+def _cache_keys(rows: QuerySet[StoredListing]) -> list[str]:
+    columns = ("server__workspace_id", "server_id", "server_generation", "user_id", "grant_id", "kind")
+    return [_key(_name(_identity(*row))) for row in rows.values_list(*columns)]
 
 
 def readable(stored: Any) -> list[dict[str, Any]]:
