@@ -7,6 +7,7 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils.translation import gettext_lazy
 
+from mcp_oauth.admin import help_texts as texts
 from mcp_oauth.admin.cells import stored
 from mcp_oauth.admin.filters import ByServer, CallDuration
 from mcp_oauth.admin.people import USERNAME
@@ -19,6 +20,7 @@ from mcp_oauth.views.happenings import took
 class ToolCallAdmin(Facts[ToolCall]):
     """Calls. Deletable, for people and servers could otherwise not be deleted by who may not do this."""
 
+    help_texts = texts.CALL
     list_display = ("started_at", "tool", "server", "workspace", "user", "state", "outcome", "took")
     list_filter = (
         "state",

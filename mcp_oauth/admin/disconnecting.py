@@ -68,4 +68,6 @@ def _endings(queryset: QuerySet[McpServer]) -> list[Ending]:
     counted = servers.only("name", "workspace__name").annotate(
         number=Count("grants"), told=Count("grants", filter=~Q(grants__revocation_endpoint=""))
     )
-    return [Ending(server, server.number, server.told) for server in counted.order_by("name", "pk")]
+    return [
+        Ending(server, server.number, server.told) for server in counted.filter(number__gt=0).order_by("name", "pk")
+    ]

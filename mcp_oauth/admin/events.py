@@ -12,6 +12,7 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
+from mcp_oauth.admin import help_texts as texts
 from mcp_oauth.admin.filters import ByServer
 from mcp_oauth.admin.row_classes import Facts
 from mcp_oauth.models import Event, Workspace
@@ -21,6 +22,7 @@ from mcp_oauth.models import Event, Workspace
 class EventAdmin(Facts[Event]):
     """What became of grants and servers; it outlives both."""
 
+    help_texts = texts.EVENT
     list_display = ("at", "kind", "outcome", "server_name", "person", "done_by")
     list_filter = ("kind", ByServer, ("workspace", admin.RelatedOnlyFieldListFilter), "outcome")
     search_fields = ("server_name", "user_name", "actor_name", "outcome")

@@ -11,6 +11,7 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
+from mcp_oauth.admin import help_texts as texts
 from mcp_oauth.admin.cells import links_of, list_of, rows_of, stored
 from mcp_oauth.admin.filters import ByServer, GrantEnds
 from mcp_oauth.admin.people import USERNAME, name_of, signed_in
@@ -25,6 +26,7 @@ from mcp_oauth.services.revocation import end_grant
 class McpServerOAuthAdmin(Rotating[McpServerOAuth], Facts[McpServerOAuth], NoNetworkInTransaction[McpServerOAuth]):
     """Grants: who connected what and how it stands; ending one tells the authorization server."""
 
+    help_texts = texts.GRANT
     list_display = ("person", "server", "workspace", "state", "reason", "expires_at", "connected_at", "refreshed_at")
     list_filter = (
         "state",
@@ -132,6 +134,7 @@ class OAuthRegistrationAdmin(Rotating[OAuthRegistration], Facts[OAuthRegistratio
     """Clients this application registered; a deleted one is registered anew when somebody connects."""
 
     actions = ("rotate_keys",)
+    help_texts = texts.REGISTRATION
     list_display = ("issuer", "workspace", "kind", "client_id", "client_secret_expires_at", "created_at")
     list_filter = ("kind", ("workspace", admin.RelatedOnlyFieldListFilter))
     search_fields = ("issuer", "client_id", "workspace__name")
@@ -161,6 +164,7 @@ class OAuthRegistrationAdmin(Rotating[OAuthRegistration], Facts[OAuthRegistratio
 class AuthorizationFlowAdmin(Facts[AuthorizationFlow]):
     """Attempts to connect; what could finish one is not shown."""
 
+    help_texts = texts.FLOW
     list_display = ("user", "server", "issuer", "created_at", "expires_at", "consumed_at")
     list_filter = (ByServer, ("server__workspace", admin.RelatedOnlyFieldListFilter), "consumed_at")
     date_hierarchy = "created_at"
@@ -188,6 +192,7 @@ class AuthorizationFlowAdmin(Facts[AuthorizationFlow]):
 class StoredListingAdmin(Facts[StoredListing]):
     """Last known listings. Deletable, for people and servers could otherwise not be deleted by who may not do this."""
 
+    help_texts = texts.LISTING
     list_display = ("server", "kind", "person", "entry_count", "truncated", "fetched_at")
     list_filter = ("kind", "truncated", ByServer, ("server__workspace", admin.RelatedOnlyFieldListFilter))
     search_fields = ("server__name", USERNAME)

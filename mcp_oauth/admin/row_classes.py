@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from django import forms
 from django.contrib import admin
 from django.db import models
 from django.http import HttpRequest, HttpResponse
 from django.utils.decorators import method_decorator
+from django.utils.functional import Promise
 from django.views.decorators.csrf import csrf_protect
 
 if TYPE_CHECKING:
@@ -39,6 +41,17 @@ else:
 _Row = TypeVar("_Row", bound=models.Model)
 
 
+class Helped(Admin[_Row]):
+    """A form whose every field says what it is, those that are only shown as well."""
+
+    # By the names of fields, or of the methods that show something in the place of one.
+    help_texts: ClassVar[Mapping[str, Promise]] = {}
+
+    def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:
+        """Hand the form what its fields are."""
+        return super().get_form(request, obj, change=change, **{"help_texts": dict(self.help_texts), **kwargs})
+
+
 class NoNetworkInTransaction(Admin[_Row]):
     """Deletes outside the transaction Django opens: revoking upstream must not hold the database's locks."""
 
@@ -51,7 +64,7 @@ class NoNetworkInTransaction(Admin[_Row]):
         return response
 
 
-class Facts(Admin[_Row]):
+class Facts(Helped[_Row]):
     """Rows the application writes: to be looked at, and at most deleted."""
 
     def has_add_permission(self, request: HttpRequest) -> bool:

@@ -35,6 +35,7 @@ class McpServerForm(SecretsTypedAgain, Form[McpServer]):
         label=gettext_lazy("Kind of authorization"),
         required=False,
         choices=[("", gettext_lazy("Find out by asking the server")), *McpServer.AuthMode.choices],
+        help_text=gettext_lazy("Chosen here it always wins; a change ends everybody's connection."),
     )
     # Not named like the columns, so that nothing of Django's can read one in place of the other.
     new_headers = forms.CharField(
@@ -45,7 +46,11 @@ class McpServerForm(SecretsTypedAgain, Form[McpServer]):
         help_text=gettext_lazy("One “Name: value” per line. Stored encrypted, never shown; left empty, they stay."),
         widget=UnechoedText(attrs={"rows": 3, "cols": 60, "spellcheck": "false", "autocomplete": "off"}),
     )
-    clear_headers = forms.BooleanField(label=gettext_lazy("Remove the stored headers"), required=False)
+    clear_headers = forms.BooleanField(
+        label=gettext_lazy("Remove the stored headers"),
+        required=False,
+        help_text=gettext_lazy("They are forgotten when the form is saved."),
+    )
     new_client_secret = forms.CharField(
         label=gettext_lazy("Client secret or private key"),
         required=False,
@@ -55,7 +60,11 @@ class McpServerForm(SecretsTypedAgain, Form[McpServer]):
         ),
         widget=forms.PasswordInput(attrs={"autocomplete": "new-password", "size": 60}),
     )
-    clear_client_secret = forms.BooleanField(label=gettext_lazy("Remove the stored client secret"), required=False)
+    clear_client_secret = forms.BooleanField(
+        label=gettext_lazy("Remove the stored client secret"),
+        required=False,
+        help_text=gettext_lazy("It is forgotten when the form is saved."),
+    )
     new_initial_access_token = forms.CharField(
         label=gettext_lazy("Token to register with"),
         required=False,
@@ -67,7 +76,9 @@ class McpServerForm(SecretsTypedAgain, Form[McpServer]):
         widget=forms.PasswordInput(attrs={"autocomplete": "new-password", "size": 60}),
     )
     clear_initial_access_token = forms.BooleanField(
-        label=gettext_lazy("Remove the stored token to register with"), required=False
+        label=gettext_lazy("Remove the stored token to register with"),
+        required=False,
+        help_text=gettext_lazy("It is forgotten when the form is saved."),
     )
     new_idp_client_secret = forms.CharField(
         label=gettext_lazy("Client secret or private key at the identity provider"),
@@ -80,7 +91,9 @@ class McpServerForm(SecretsTypedAgain, Form[McpServer]):
         widget=forms.PasswordInput(attrs={"autocomplete": "new-password", "size": 60}),
     )
     clear_idp_client_secret = forms.BooleanField(
-        label=gettext_lazy("Remove the stored client secret at the identity provider"), required=False
+        label=gettext_lazy("Remove the stored client secret at the identity provider"),
+        required=False,
+        help_text=gettext_lazy("It is forgotten when the form is saved."),
     )
 
     allow_tools = ToolPatterns(
@@ -106,9 +119,20 @@ class McpServerForm(SecretsTypedAgain, Form[McpServer]):
             ("include", gettext_lazy("Always sent")),
             ("omit", gettext_lazy("Never sent")),
         ],
+        help_text=gettext_lazy("RFC 8707; a few providers refuse it."),
     )
-    option_audience = forms.CharField(label=gettext_lazy("Audience parameter"), required=False, max_length=2000)
-    option_prompt = forms.CharField(label=gettext_lazy("Prompt parameter"), required=False, max_length=200)
+    option_audience = forms.CharField(
+        label=gettext_lazy("Audience parameter"),
+        required=False,
+        max_length=2000,
+        help_text=gettext_lazy("For providers that want an audience in the authorization request."),
+    )
+    option_prompt = forms.CharField(
+        label=gettext_lazy("Prompt parameter"),
+        required=False,
+        max_length=200,
+        help_text=gettext_lazy("For example consent, for providers that give a refresh token only then."),
+    )
     option_extra_parameters = forms.JSONField(
         label=gettext_lazy("Further parameters"),
         required=False,
@@ -124,6 +148,7 @@ class McpServerForm(SecretsTypedAgain, Form[McpServer]):
             ("cimd", gettext_lazy("Client ID metadata document")),
             ("dynamic", gettext_lazy("Dynamic registration")),
         ],
+        help_text=gettext_lazy("How this application becomes a client at the provider."),
     )
     option_token_endpoint_auth_method = forms.ChoiceField(
         label=gettext_lazy("Client authentication"),
@@ -135,6 +160,7 @@ class McpServerForm(SecretsTypedAgain, Form[McpServer]):
             ("client_secret_basic", "client_secret_basic"),
             ("private_key_jwt", "private_key_jwt"),
         ],
+        help_text=gettext_lazy("How the client shows the provider who it is."),
     )
     option_dpop = forms.ChoiceField(
         label=gettext_lazy("Tokens bound to a key (DPoP)"),
@@ -146,16 +172,30 @@ class McpServerForm(SecretsTypedAgain, Form[McpServer]):
         help_text=gettext_lazy("Takes effect when somebody connects."),
     )
     option_tolerate_missing_s256 = forms.BooleanField(
-        label=gettext_lazy("Tolerate metadata that does not name S256"), required=False
+        label=gettext_lazy("Tolerate metadata that does not name S256"),
+        required=False,
+        help_text=gettext_lazy("For providers that support PKCE without saying so (RFC 8414 §2)."),
     )
     option_tolerate_issuer_mismatch = forms.BooleanField(
-        label=gettext_lazy("Tolerate metadata with another issuer"), required=False
+        label=gettext_lazy("Tolerate metadata with another issuer"),
+        required=False,
+        help_text=gettext_lazy(
+            "Switches a check off (RFC 8414 §3.3): only for a provider whose document is known to be wrong."
+        ),
     )
     option_tolerate_resource_mismatch = forms.BooleanField(
-        label=gettext_lazy("Tolerate metadata with another resource"), required=False
+        label=gettext_lazy("Tolerate metadata with another resource"),
+        required=False,
+        help_text=gettext_lazy(
+            "Switches a check off (RFC 9728 §3.3): only for a server whose document is known to be wrong."
+        ),
     )
     option_legacy_endpoints = forms.BooleanField(
-        label=gettext_lazy("Endpoints of the 2025-03-26 specification"), required=False
+        label=gettext_lazy("Endpoints of the 2025-03-26 specification"),
+        required=False,
+        help_text=gettext_lazy(
+            "For providers without metadata: /authorize, /token and /register at the server's own origin."
+        ),
     )
 
     option_workload_token = forms.CharField(
@@ -178,7 +218,10 @@ class McpServerForm(SecretsTypedAgain, Form[McpServer]):
         help_text=gettext_lazy("Only if the identity provider publishes no metadata."),
     )
     option_idp_client_id = forms.CharField(
-        label=gettext_lazy("Client ID at the identity provider"), required=False, max_length=2000
+        label=gettext_lazy("Client ID at the identity provider"),
+        required=False,
+        max_length=2000,
+        help_text=gettext_lazy("What this application is called there."),
     )
 
     class Meta:

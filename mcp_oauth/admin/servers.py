@@ -20,12 +20,13 @@ from django.utils.translation import gettext_lazy
 from django.views.decorators.csrf import csrf_protect
 from django.views.decorators.debug import sensitive_post_parameters
 
+from mcp_oauth.admin import help_texts as texts
 from mcp_oauth.admin.cells import connections_page, links_of, list_of, number_of, rows_of, stored
 from mcp_oauth.admin.disconnecting import disconnect_everybody
 from mcp_oauth.admin.filters import ServerAuthorized, ServerState
 from mcp_oauth.admin.people import signed_in
 from mcp_oauth.admin.rotation import Rotating
-from mcp_oauth.admin.row_classes import NoNetworkInTransaction
+from mcp_oauth.admin.row_classes import Helped, NoNetworkInTransaction
 from mcp_oauth.admin.server_actions import ask_what_they_are, diagnose, list_anew, test_listing
 from mcp_oauth.admin.server_form import OPTION_FIELDS, McpServerForm
 from mcp_oauth.exceptions import McpOAuthError
@@ -62,21 +63,20 @@ _STATUS = (
 
 
 @admin.register(McpServer)
-class McpServerAdmin(Rotating[McpServer], NoNetworkInTransaction[McpServer]):
+class McpServerAdmin(Rotating[McpServer], Helped[McpServer], NoNetworkInTransaction[McpServer]):
     """MCP servers; every change takes the same way as on the workspace's own pages."""
 
     form = McpServerForm
+    help_texts = texts.SERVER
     list_display = (
         "name",
         "workspace",
-        "host",
-        "auth_mode",
         "standing",
         "reachable",
+        "contacted_at",
         "active_grants",
         "ended_grants",
         "recent_calls",
-        "contacted_at",
     )
     list_filter = (
         ServerState,
@@ -276,11 +276,6 @@ class McpServerAdmin(Rotating[McpServer], NoNetworkInTransaction[McpServer]):
         if words := ended.in_words():
             self.message_user(request, words, messages.INFO if not ended.unconfirmed else messages.WARNING)
 
-    @admin.display(description=gettext_lazy("host"))
-    def host(self, server: McpServer) -> str:
-        """Return the host of the address."""
-        return server.host
-
     @admin.display(description=gettext_lazy("state"), ordering="enabled")
     def standing(self, server: McpServer) -> str:
         """Return in words whether somebody should look at the server, and why."""
@@ -289,11 +284,11 @@ class McpServerAdmin(Rotating[McpServer], NoNetworkInTransaction[McpServer]):
         if not server.enabled:
             return _("Disabled")
         if server.headers_refused_at is not None:
-            return _("Needs attention: its headers are not accepted")
+            return _("Headers not accepted")
         if server.reachable is False:
-            return _("Needs attention: it cannot be reached")
+            return _("Unreachable")
         if getattr(server, "ended_grants", 0):
-            return _("Needs attention: somebody has to reconnect")
+            return _("Somebody has to reconnect")
         return _("In use")
 
     @admin.display(description=gettext_lazy("connected"), ordering="active_grants")

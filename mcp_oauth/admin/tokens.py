@@ -7,6 +7,7 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils.translation import gettext_lazy, ngettext
 
+from mcp_oauth.admin import help_texts as texts
 from mcp_oauth.admin.filters import TokenLife
 from mcp_oauth.admin.people import USERNAME, signed_in
 from mcp_oauth.admin.row_classes import Facts
@@ -18,6 +19,7 @@ from mcp_oauth.services.api_tokens import revoke_token
 class ApiTokenAdmin(Facts[ApiToken]):
     """Tokens that people made for their programs."""
 
+    help_texts = texts.TOKEN
     list_display = ("name", "hint", "user", "workspace", "created_at", "expires_at", "last_used_at", "revoked_at")
     list_filter = (TokenLife, ("workspace", admin.RelatedOnlyFieldListFilter), "expires_at", "last_used_at")
     search_help_text = gettext_lazy("What a token is called or begins with, or its person")

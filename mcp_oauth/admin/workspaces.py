@@ -13,10 +13,11 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
+from mcp_oauth.admin import help_texts as texts
 from mcp_oauth.admin.cells import connections_page, links_of, number_of, rows_of
 from mcp_oauth.admin.filters import needs_attention
 from mcp_oauth.admin.people import USERNAME, signed_in
-from mcp_oauth.admin.row_classes import Admin, Inline, NoNetworkInTransaction
+from mcp_oauth.admin.row_classes import Helped, Inline, NoNetworkInTransaction
 from mcp_oauth.models import ApiToken, Event, McpServer, McpServerOAuth, Membership, ToolCall, Workspace
 from mcp_oauth.services import membership_events, servers
 
@@ -29,15 +30,20 @@ class MembershipInline(Inline[Membership, Workspace]):
     raw_id_fields = ("user",)
     extra = 0
 
+    def get_formset(self, request: HttpRequest, obj: Workspace | None = None, **kwargs: Any) -> Any:
+        """Hand the forms what their fields are."""
+        return super().get_formset(request, obj, **{"help_texts": dict(texts.MEMBERSHIP), **kwargs})
+
     def get_queryset(self, request: HttpRequest) -> QuerySet[Membership]:
         """Fetch what each row's title needs at once."""
         return super().get_queryset(request).select_related("user", "workspace")
 
 
 @admin.register(Workspace)
-class WorkspaceAdmin(NoNetworkInTransaction[Workspace]):
+class WorkspaceAdmin(Helped[Workspace], NoNetworkInTransaction[Workspace]):
     """Teams: who belongs to them and how many servers they have."""
 
+    help_texts = texts.WORKSPACE
     list_display = ("name", "slug", "server_count", "attention_count", "member_count", "connections_page")
     search_fields = ("name", "slug")
     search_help_text = gettext_lazy("Name or short name")
@@ -120,9 +126,10 @@ class WorkspaceAdmin(NoNetworkInTransaction[Workspace]):
 
 
 @admin.register(Membership)
-class MembershipAdmin(Admin[Membership]):
+class MembershipAdmin(Helped[Membership]):
     """Who belongs where; afterwards only the role changes."""
 
+    help_texts = texts.MEMBERSHIP
     list_display = ("user", "workspace", "role", "created_at")
     list_filter = ("role", ("workspace", admin.RelatedOnlyFieldListFilter))
     list_select_related = ("user", "workspace")

@@ -107,7 +107,7 @@ def test_servers_are_narrowed_to_those_that_need_attention_and_to_every_other_st
     assert listed(connected="ended") == {"ended"}
     assert len(listed(state="nonsense")) == 9
     html = client.get(page(McpServer, "changelist")).content.decode()
-    for words in ("it cannot be reached", "its headers are not accepted", "somebody has to reconnect", "Being removed"):
+    for words in ("Unreachable", "Headers not accepted", "Somebody has to reconnect", "Being removed"):
         assert words in html, words
     workspaces = client.get(page(Workspace, "changelist")).content.decode()
     assert f'workspace__id__exact={workspace.pk}&amp;state=attention">3</a>' in workspaces
@@ -357,3 +357,31 @@ def test_removing_people_in_the_list_puts_it_on_record() -> None:
 
     event = Event.objects.get(kind="member_removed")
     assert (event.user_name, event.actor_name) == ("grace", root.username)
+
+
+# --- forms ------------------------------------------------------------------------------------------------------------
+
+
+def without_help(response: Any) -> set[str]:
+    """Return the names of a form's fields that do not say what they are."""
+    found = set()
+    for fieldset in response.context["adminform"]:
+        for line in fieldset:
+            for field in line:
+                shown = field.field
+                text = shown["help_text"] if isinstance(shown, dict) else shown.help_text
+                name = shown["name"] if isinstance(shown, dict) else shown.name
+                if not str(text).strip():
+                    found.add(str(name))
+    return found
+
+
+@pytest.mark.parametrize("model", [*MODELS, Event, ApiToken], ids=lambda model: str(model.__name__))
+def test_every_field_says_what_it_is(model: type[models.Model]) -> None:
+    everything_at_once(new_workspace())
+    client = browser_of(administrator())
+    row = model._default_manager.all()[0]
+
+    assert not without_help(client.get(page(model, "change", row.pk)))
+    if model in (Workspace, Membership, McpServer):
+        assert not without_help(client.get(page(model, "add")))
