@@ -19,6 +19,8 @@ from django.views.decorators.http import require_safe
 
 from mcp_oauth.exceptions import DiscoveryFailed
 from mcp_oauth.views.access import page_context
+from mcp_oauth.views.activity import Drawing
+from mcp_oauth.views.bars import bars_of
 from mcp_oauth.views.cards import ServerCard, StateChoice, StateLine, Step, grouped
 from mcp_oauth.views.diagnosis import stage_views
 from mcp_oauth.views.marks import hue_of, initials_of
@@ -82,6 +84,16 @@ def show(request: HttpRequest) -> HttpResponse:
         ),
         "stopped": drawing(stages[:2], server_host="mcp.example.com", issuer="", follows=(), stopped=True),
         "tool": _tool(),
+        "drawings": [
+            _drawing("Linear", (3, 9, 4, 0, 12, 7, 5), (0, 1, 0, 0, 6, 0, 0)),
+            _drawing("Notion", (1,) * 7, (0,) * 7),
+        ],
+        "happened": (
+            ("ok", "Completed in 38 ms"),
+            ("bad", "Failed after 1.2 s"),
+            ("warn", "Waits for your answer"),
+            ("idle", "Running"),
+        ),
         "result": ResultView(
             False, ('{"total": 42}',), '{\n  "total": 42\n}', (OtherContent("image", "image/png"),), 38
         ),
@@ -98,6 +110,22 @@ def _icons() -> list[str]:
         return []
     with open(path, encoding="utf-8") as file:
         return re.findall(r'<symbol id="([a-z]+)"', file.read())
+
+
+def _drawing(name: str, completed: tuple[int, ...], failed: tuple[int, ...]) -> Drawing:
+    titles = [f"Day {number + 1}" for number in range(len(completed))]
+    calls, broken = sum(completed) + sum(failed), sum(failed)
+    return Drawing(
+        name=name,
+        hue=hue_of(name),
+        initials=initials_of(name),
+        url="#activity-title",
+        bars=bars_of(completed, failed, titles),
+        counts=f"{calls} calls",
+        failures=f"{broken} failed" if broken else "",
+        median="half done within 38 ms",
+        label=f"Calls of {name}: {calls} calls, {broken} failed",
+    )
 
 
 def _choices() -> list[StateChoice]:

@@ -32,6 +32,7 @@ from mcp_oauth.services.servers import add_server, probe_again  # noqa: E402
 from project.demo.content import servers_of_the_demonstration  # noqa: E402
 from tests.availability import CHROMIUM_ARGUMENTS, chromium_path  # noqa: E402
 from tests.pictures import with_few_colours  # noqa: E402
+from tests.web.happened import write_activity  # noqa: E402
 from tests.web.states import write_every_state  # noqa: E402
 
 Scheme = Literal["light", "dark"]
@@ -327,6 +328,24 @@ def every_state(studio: Studio, maya: User) -> None:
     studio.take("not-found-phone-dark", "/nowhere/", phone=True, scheme="dark")
 
 
+def activity(studio: Studio, maya: User) -> None:
+    """Show what happened in a workspace: nothing yet, a week of two people as each of them sees it, and too narrow."""
+    workspace = _workspace("stark-labs", "Stark Labs", maya)
+    path = f"/workspaces/{workspace.slug}/mcp/activity/"
+    studio.take_everywhere("activity-empty", path)
+    other = User.objects.create_user("lin", password=PERSON)
+    colleague = Membership.objects.create(workspace=workspace, user=other, role=Membership.Role.ADMIN)
+    try:
+        write_activity(write_every_state(workspace, maya), maya, other)
+        studio.take_everywhere("activity-admin", path)
+        studio.take_everywhere("activity-nothing", f"{path}?kind=calls&outcome=running")
+        Membership.objects.filter(workspace=workspace, user=maya).update(role=Membership.Role.MEMBER)
+        studio.take_everywhere("activity-member", path)
+    finally:
+        colleague.delete()
+        other.delete()
+
+
 def long_names(studio: Studio, maya: User) -> None:
     """Show names and addresses that are longer, shorter and of other scripts than one would draw them."""
     workspace = _workspace("physical-chemistry", "Department of Physical Chemistry and Materials", maya)
@@ -387,6 +406,7 @@ def main() -> int:
             acme(studio, maya, port)
             northwind(studio, maya)
             every_state(studio, maya)
+            activity(studio, maya)
             long_names(studio, maya)
             browser.close()
     finally:

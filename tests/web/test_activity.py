@@ -9,7 +9,6 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from django.contrib.auth.models import User
 from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
@@ -18,11 +17,11 @@ from pytest_django import DjangoAssertNumQueries
 from mcp_oauth.models import Event, McpServer, Membership, ToolCall, Workspace
 from mcp_oauth.services.events import record
 from tests.people import browser_of, member, new_workspace
+from tests.web.happened import CANARY, called, waiting
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 ADMIN = Membership.Role.ADMIN
-CANARY = "canary-51c9"
 
 
 def path_of(workspace: Workspace) -> str:
@@ -32,38 +31,6 @@ def path_of(workspace: Workspace) -> str:
 def server_in(workspace: Workspace, name: str = "Tracker") -> McpServer:
     slug = f"{name.lower()}-{uuid.uuid4().hex[:6]}"
     return McpServer.objects.create(workspace=workspace, name=name, slug=slug, url=f"https://{slug}.example.com/mcp")
-
-
-def called(
-    server: McpServer, user: User, tool: str = "find_tickets", *, minutes: float = 1, **columns: Any
-) -> ToolCall:
-    """Write a call of some minutes ago; everything that is sealed of it is a canary."""
-    began = timezone.now() - timedelta(minutes=minutes)
-    facts: dict[str, Any] = {
-        "state": ToolCall.State.COMPLETED,
-        "ended_at": began,
-        "duration_ms": 38,
-        "arguments": {"text": CANARY},
-        "pending": {"text": CANARY},
-        "answers": {"text": CANARY},
-        "result": {"text": CANARY},
-        **columns,
-    }
-    return ToolCall.objects.create(
-        server=server,
-        user=user,
-        server_generation=1,
-        tool=tool,
-        started_at=began,
-        deadline_at=began + timedelta(minutes=1),
-        **facts,
-    )
-
-
-def waiting(server: McpServer, user: User, state: ToolCall.State, outcome: str = "", **columns: Any) -> ToolCall:
-    until = timezone.now() + timedelta(minutes=30)
-    facts = {"resumable_until": until, "erase_at": until, "duration_ms": None, "ended_at": None, **columns}
-    return called(server, user, "create_page", state=state, outcome=outcome, **facts)
 
 
 def rows_of(client: Client, workspace: Workspace, **query: str) -> list[dict[str, Any]]:
