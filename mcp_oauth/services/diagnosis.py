@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, get_args
 
@@ -121,17 +121,21 @@ class Diagnosis:
         return body
 
 
-def diagnose_address(url: str, options: OAuthOptions | None = None) -> Diagnosis:
-    """Diagnose an address that is not saved; nothing is stored.
+def diagnose_address(
+    url: str, options: OAuthOptions | None = None, *, on_ask: Callable[[str, str], None] | None = None
+) -> Diagnosis:
+    """Diagnose an address that is not saved; nothing is stored. ``on_ask`` is told of each request before it is made.
 
     Raises:
         InvalidServerAddress: it is none that may be contacted.
     """
     checked = check_server_address(url, allow_loopback=settings.ALLOW_LOOPBACK)
-    return _Diagnosing(checked, None, options or OAuthOptions()).run()
+    return _Diagnosing(checked, None, options or OAuthOptions(), on_ask).run()
 
 
-def diagnose_server(server: McpServer, options: OAuthOptions | None = None) -> Diagnosis:
+def diagnose_server(
+    server: McpServer, options: OAuthOptions | None = None, *, on_ask: Callable[[str, str], None] | None = None
+) -> Diagnosis:
     """Diagnose a saved server, with other options than its own if they are given.
 
     Nothing secret is sent, not even to the server: neither its headers nor anybody's token. Nothing is registered, and
@@ -140,18 +144,24 @@ def diagnose_server(server: McpServer, options: OAuthOptions | None = None) -> D
     Raises:
         ConfigurationError: the stored options cannot be read.
     """
-    return _Diagnosing(server.url, server, options if options is not None else options_of(server)).run()
+    return _Diagnosing(server.url, server, options if options is not None else options_of(server), on_ask).run()
 
 
 class _Diagnosing:
     """One diagnosis under way: the evidence so far, and what failed."""
 
-    def __init__(self, url: str, server: McpServer | None, options: OAuthOptions) -> None:
+    def __init__(
+        self,
+        url: str,
+        server: McpServer | None,
+        options: OAuthOptions,
+        on_ask: Callable[[str, str], None] | None,
+    ) -> None:
         self.url = url
         self.server = server
         self.options = options
         self.grant_type = grant_type_of(server.auth_mode if server is not None else "")
-        self.evidence = Evidence(deadline=time.monotonic() + settings.DIAGNOSIS_SECONDS)
+        self.evidence = Evidence(deadline=time.monotonic() + settings.DIAGNOSIS_SECONDS, on_ask=on_ask)
         self.failures: list[McpOAuthError] = []
         self.issuer = ""
         self.registration: RegistrationKind | None = None

@@ -14,7 +14,11 @@ from mcp_oauth.services.workspaces import place_in
 class Command(TypedCommand):
     """``add_api_token WORKSPACE --user U --name N [--days D]``."""
 
-    help = "Makes an API token and prints it, once. Example: add_api_token acme --user ada --name 'Nightly report'"
+    help = "Makes an API token and prints it, once."
+    examples = (
+        ("add_api_token acme --user ada --name 'Nightly report' --days 30", "for a program, for a month"),
+        ("add_api_token acme --user ada --name CI > token.txt", "standard output has the token alone"),
+    )
 
     def add_arguments(self, parser: CommandParser) -> None:
         """Add the workspace, the person, the name and the days."""

@@ -21,9 +21,18 @@ _MAX_SECRET = 8000
 class Command(TypedCommand):
     """``add_mcp_server NAME URL --workspace SLUG …``."""
 
-    help = (
-        "Adds an MCP server. It is asked once, without credentials, how it wants to be opened. "
-        "Example: add_mcp_server Linear https://mcp.linear.app/mcp --workspace acme"
+    help = "Adds an MCP server. It is asked once, without credentials, how it wants to be opened."
+    examples = (
+        ("add_mcp_server Linear https://mcp.linear.app/mcp --workspace acme", "find out how it is opened"),
+        (
+            "add_mcp_server GitHub https://api.githubcopilot.com/mcp/ --workspace acme \\\n"
+            "      --client-id Iv1.0123 --client-secret-stdin < secret.txt",
+            "with a client registered by hand",
+        ),
+        (
+            "add_mcp_server Board https://mcp.example.com/mcp --workspace acme --header 'X-Api-Key: …'",
+            "with a key that is sent along",
+        ),
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -106,6 +115,7 @@ class Command(TypedCommand):
         chosen = None if options["auth"] == "auto" else options["auth"]
         if chosen is None and headers:
             chosen = McpServer.AuthMode.HEADERS.value  # giving a key says how the server is opened
+        self.status.say(f"Asking {options['url']}…")
         server = add_server(
             workspace,
             ServerSettings(

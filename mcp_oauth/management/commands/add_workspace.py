@@ -13,7 +13,10 @@ from mcp_oauth.services.members import found_workspace
 class Command(TypedCommand):
     """``add_workspace NAME --slug SLUG [--admin USER …] [--member USER …]``."""
 
-    help = "Adds a workspace and its first people. Example: add_workspace 'Acme Research' --slug acme --admin ada"
+    help = "Adds a workspace and its first people."
+    examples = (
+        ("add_workspace 'Acme Research' --slug acme --admin ada --member grace", "with an administrator and a member"),
+    )
 
     def add_arguments(self, parser: CommandParser) -> None:
         """Add the name, the short name and the people."""

@@ -9,6 +9,7 @@ from django.core.management.base import CommandParser
 
 from mcp_oauth.exceptions import AuthorizationRequired, InputRequired, InsufficientScope, McpOAuthError
 from mcp_oauth.management.base import TypedCommand, person_named, usage_error
+from mcp_oauth.management.terminal import harmless
 from mcp_oauth.oauth.server_words import printable
 from mcp_oauth.services.calls import call_tool, resume_call
 from mcp_oauth.sessions.results import Progress
@@ -18,10 +19,18 @@ class Command(TypedCommand):
     """``call_mcp_tool S TOOL --user U --args JSON`` or ``call_mcp_tool --resume CALL --user U --answers JSON``."""
 
     help = (
-        """Runs a tool. Example: call_mcp_tool acme/linear create_issue --user ada --args '{"title": "Hello"}'. """
-        "A call that needs its person says so and waits; --resume goes on with it. "
-        """Example: call_mcp_tool --resume CALL --user ada --answers """
-        """'{"confirm": {"action": "accept", "content": {"sure": true}}}'"""
+        "Runs a tool and prints what it answers. A call that needs its person says so and waits; --resume goes on with "
+        "it. On a terminal the call's progress is shown while it runs."
+    )
+    examples = (
+        ("""call_mcp_tool acme/linear create_issue --user ada --args '{"title": "Hello"}'""", "run a tool"),
+        ("call_mcp_tool acme/reports nightly --user ada --timeout 600 --progress 2> progress.log", "run a long one"),
+        ("call_mcp_tool --resume CALL --user ada", "go on after the person has connected"),
+        (
+            "call_mcp_tool --resume CALL --user ada \\\n"
+            """      --answers '{"confirm": {"action": "accept", "content": {"sure": true}}}'""",
+            "go on with answers, by the keys of the questions",
+        ),
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -57,8 +66,9 @@ class Command(TypedCommand):
         user = person_named(options["user"])
         limits: dict[str, Any] = {
             "timeout": options["timeout"],
-            "on_progress": self._print_progress if options["progress"] else None,
+            "on_progress": self._print_progress if options["progress"] else self._show_progress,
         }
+        self.status.say(f"Going on with {resumed}…" if resumed else f"Running {options['tool']}…")
         result = (
             resume_call(resumed, user, answers=answers, **limits)
             if resumed
@@ -70,11 +80,12 @@ class Command(TypedCommand):
         """Return the text of the result, or its structure when it has no text."""
         answer = result["result"]
         texts = [str(block.get("text", "")) for block in answer.get("content", []) if block.get("type") == "text"]
-        words = "\n".join(texts) or json.dumps(answer, indent=2, ensure_ascii=False)
-        return f"The tool reports a failure:\n{words}" if answer.get("isError") else words
+        words = harmless("\n".join(texts) or json.dumps(answer, indent=2, ensure_ascii=False))
+        return f"{self.styled('The tool reports a failure:', 'ERROR')}\n{words}" if answer.get("isError") else words
 
     def refuse(self, error: McpOAuthError, *, as_json: bool) -> None:
         """Say besides which call waits, and for what."""
+        self.status.clear()
         if isinstance(error, InputRequired):
             for question in error.questions:
                 words = f"{question['key']}: {question['message']} {question.get('url', '')}"
@@ -84,9 +95,17 @@ class Command(TypedCommand):
         super().refuse(error, as_json=as_json)
 
     def _print_progress(self, progress: Progress) -> None:
-        total = "" if progress.total is None else f" of {progress.total:g}"
-        count = "" if progress.progress is None else f"{progress.progress:g}{total}"
-        self.stderr.write(f"{count} {printable(progress.message)}".strip())
+        self.status.clear()
+        self.stderr.write(_in_words(progress), str)
+
+    def _show_progress(self, progress: Progress) -> None:
+        self.status.say(_in_words(progress))
+
+
+def _in_words(progress: Progress) -> str:
+    total = "" if progress.total is None else f" of {progress.total:g}"
+    count = "" if progress.progress is None else f"{progress.progress:g}{total}"
+    return f"{count} {printable(progress.message)}".strip()
 
 
 def _json_object(option: str, text: str | None) -> dict[str, Any] | None:

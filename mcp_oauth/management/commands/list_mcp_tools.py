@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from django.core.management.base import CommandParser
 
 from mcp_oauth.management.base import TypedCommand, person_named
+from mcp_oauth.management.terminal import USUAL_WIDTH, Cell, harmless, joined, wrapped
 from mcp_oauth.models import McpServer
+from mcp_oauth.oauth.server_words import printable
 from mcp_oauth.services.catalog import Catalogue, Nobody, list_tools, list_tools_of_nobody
 from mcp_oauth.services.workspace_tools import list_together
 from mcp_oauth.services.workspaces import find_server
+
+# What the server says of a tool is a hint, and told as such on its page; here it is one word.
+_HEAD: Final = [Cell("TOOL", "MIGRATE_LABEL"), Cell("KIND", "MIGRATE_LABEL"), Cell("DOES", "MIGRATE_LABEL")]
+# Where no terminal says how wide a line may be.
+_LONGEST_LINE: Final = 200
 
 
 class Command(TypedCommand):
     """``list_mcp_tools [--server S] [--user U] [--refresh]``."""
 
-    help = (
-        "Lists tools: of one server, or of all servers of a person's workspaces (of all workspaces without --user). "
-        "Example: list_mcp_tools --server acme/linear --user ada"
+    help = "Lists tools: of one server, or of all servers of a person's workspaces (of all workspaces without --user)."
+    examples = (
+        ("list_mcp_tools --user ada", "everything that ada can run, of all servers at once"),
+        ("list_mcp_tools --server acme/linear --user ada --refresh", "one server, asked now"),
+        ("list_mcp_tools --user ada --json | jq -r '.servers[].tools[]?.name'", "names alone, for a program"),
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -34,6 +43,7 @@ class Command(TypedCommand):
         refresh = options["refresh"]
         if options["server"]:
             server = find_server(options["server"])
+            self.status.say(f"Asking {server.natural_name()}…")
             listing = (
                 list_tools(server, user, refresh=refresh)
                 if user is not None
@@ -44,6 +54,7 @@ class Command(TypedCommand):
         if user is not None:
             servers = servers.filter(workspace__memberships__user_id=user.pk)
         wanted = list(servers.order_by("workspace__slug", "name", "pk"))
+        self.status.say(f"Asking {len(wanted)} servers…")
         found = list_together(wanted, user if user is not None else Nobody(), refresh=refresh)
         return {
             "servers": [
@@ -55,9 +66,23 @@ class Command(TypedCommand):
         }
 
     def in_words(self, result: dict[str, Any]) -> str:
-        """Return one block a server, one line a tool."""
-        blocks = [_block(listing) for listing in result.get("servers", [result])]
-        return "\n\n".join(blocks) or "There are no servers."
+        """Return one table a server, one line a tool."""
+        return joined(self._block(listing) for listing in result.get("servers", [result])) or "There are no servers."
+
+    def _block(self, listing: dict[str, Any]) -> list[str]:
+        name = self.styled(listing["server"], "MIGRATE_HEADING")
+        if error := listing.get("error"):
+            words = wrapped(f"{error['code']}: {harmless(error['message'])}", self.width or USUAL_WIDTH, first="  ")
+            return [name, *(self.styled(line, "ERROR") for line in words)]
+        tools = listing["tools"]
+        lines = [f"{name}  {len(tools)} tool{'' if len(tools) == 1 else 's'}"]
+        if tools:
+            lines += self.table([_HEAD, *(_row(tool) for tool in tools)])
+        if listing["left_out"]:
+            lines.append(f"  … {listing['left_out']} more may not be run here")
+        if listing["truncated"]:
+            lines.append("  … the server offers more than is listed here")
+        return lines
 
 
 def _listing(server: McpServer, listing: Catalogue) -> dict[str, Any]:
@@ -70,19 +95,17 @@ def _listing(server: McpServer, listing: Catalogue) -> dict[str, Any]:
     }
 
 
-def _block(listing: dict[str, Any]) -> str:
-    if "error" in listing:
-        return f"{listing['server']}\n  {listing['error']['code']}: {listing['error']['message']}"
-    width = min(40, max((len(tool["name"]) for tool in listing["tools"]), default=0))
-    lines = [f"{listing['server']} ({len(listing['tools'])} tools)"]
-    lines += [f"  {tool['name']:<{width}}  {_first_line(tool.get('description'))}" for tool in listing["tools"]]
-    if listing["left_out"]:
-        lines.append(f"  … {listing['left_out']} more may not be run here")
-    if listing["truncated"]:
-        lines.append("  … the server offers more than is listed here")
-    return "\n".join(lines)
+def _row(tool: dict[str, Any]) -> list[Cell]:
+    said = tool.get("annotations") or {}
+    if said.get("readOnlyHint") is not True and said.get("destructiveHint") is True:
+        kind = Cell("destroys", "ERROR")
+    elif said.get("readOnlyHint") is False:
+        kind = Cell("writes", "WARNING")
+    else:
+        kind = Cell("reads" if said.get("readOnlyHint") is True else "")
+    return [Cell(printable(tool["name"], 200), "MIGRATE_LABEL"), kind, Cell(_first_line(tool.get("description")))]
 
 
 def _first_line(text: Any) -> str:
-    line = next((line.strip() for line in str(text or "").splitlines() if line.strip()), "")
-    return line if len(line) <= 100 else f"{line[:99]}…"
+    line = next((line for line in str(text or "").splitlines() if line.strip()), "")
+    return printable(line, _LONGEST_LINE)

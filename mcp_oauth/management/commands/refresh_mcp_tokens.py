@@ -22,8 +22,11 @@ class Command(TypedCommand):
 
     help = (
         "Renews every access token that ends soon. Safe to run on many hosts at once; asks nobody anything. "
-        "Servers whose removal is due, and old events and calls, go as well; calls that lost their process end. "
-        "Example: refresh_mcp_tokens --within 600 --watch"
+        "Servers whose removal is due, and old events and calls, go as well; calls that lost their process end."
+    )
+    examples = (
+        ("refresh_mcp_tokens --within 600", "once, for example from cron"),
+        ("refresh_mcp_tokens --watch", "as a service, until SIGTERM"),
     )
 
     def add_arguments(self, parser: CommandParser) -> None:

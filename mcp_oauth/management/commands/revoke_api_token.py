@@ -13,7 +13,8 @@ from mcp_oauth.services.api_tokens import find_token, revoke_token
 class Command(TypedCommand):
     """``revoke_api_token HINT|ID``."""
 
-    help = "Revokes an API token. Example: revoke_api_token mcpo_3kTz9Q"
+    help = "Revokes an API token."
+    examples = (("revoke_api_token mcpo_3kTz9Q", "by the characters it begins with"),)
 
     def add_arguments(self, parser: CommandParser) -> None:
         """Add which token."""

@@ -16,6 +16,7 @@ class Command(TypedCommand):
         "Seals every stored secret with the first key of MCP_OAUTH['ENCRYPTION_KEYS']. Put the new key first, restart, "
         "run this, then drop the old key. Safe while the application runs."
     )
+    examples = (("rotate_encryption_keys", "after the new key was put before the old one"),)
 
     def run(self, **options: Any) -> dict[str, Any]:
         """Rotate."""
