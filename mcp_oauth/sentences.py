@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any, Final
 
 # Says which words of a catalogue are meant: they have their subject elsewhere, and it is one thing.
 PREDICATE: Final = "predicate"
+# How a stored sentence begins; no text of ours does.
+_BEGINNING: Final = '{"say":'
 
 
 class Sentence(str):
@@ -49,12 +52,48 @@ def said(text: str) -> str:
     words = _Language.pgettext(text.context, text.entry) if text.context else _Language.gettext(text.entry)
     if not text.facts:
         return words
-    return words % {name: said(fact) if isinstance(fact, Sentence) else fact for name, fact in text.facts.items()}
+    try:
+        return words % {name: said(fact) if isinstance(fact, Sentence) else fact for name, fact in text.facts.items()}
+    except (KeyError, TypeError, ValueError):
+        # A catalogue of somebody else's with other placeholders; better English than no answer.
+        return str(text)
+
+
+def kept(text: str, limit: int) -> str:
+    """Return a text as it is stored, in at most ``limit`` characters, so that :func:`recalled` says it to any reader.
+
+    A sentence that is too long for that is stored in English, and cut.
+    """
+    if isinstance(text, Sentence):
+        stored = json.dumps(_members(text), ensure_ascii=False, separators=(",", ":"))
+        if len(stored) <= limit:
+            return stored
+    return str(text)[:limit]
+
+
+def recalled(stored: str) -> str:
+    """Return what :func:`kept` stored, in the language of whoever reads now; any other text as it is."""
+    if not stored.startswith(_BEGINNING):
+        return stored
+    try:
+        return said(_from_members(json.loads(stored)))
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return stored
 
 
 def speak_through(gettext: Callable[[str], str], pgettext: Callable[[str, str], str]) -> None:
     """Have sentences translated by these two functions from now on."""
     _Language.gettext, _Language.pgettext = staticmethod(gettext), staticmethod(pgettext)
+
+
+def _members(text: Sentence) -> dict[str, Any]:
+    facts = {name: _members(fact) if isinstance(fact, Sentence) else fact for name, fact in text.facts.items()}
+    return {"say": text.entry, "as": text.context, "of": facts}
+
+
+def _from_members(stored: dict[str, Any]) -> Sentence:
+    facts = {name: _from_members(fact) if isinstance(fact, dict) else fact for name, fact in stored["of"].items()}
+    return _made(stored["say"], stored["as"], facts)
 
 
 def _made(entry: str, context: str, facts: dict[str, Any]) -> Sentence:

@@ -48,7 +48,7 @@ _STATUS = (
         "fields": (
             "reachable",
             "contacted_at",
-            "contact_error",
+            "last_error",
             "headers_refused_at",
             "probe_verdict",
             "probed_at",
@@ -366,6 +366,11 @@ class McpServerAdmin(Rotating[McpServer], Helped[McpServer], NoNetworkInTransact
     def options_as_text(self, server: McpServer) -> str:
         """Return the options as they are stored."""
         return json.dumps(server.oauth_options, indent=2, sort_keys=True)
+
+    @admin.display(description=McpServer._meta.get_field("contact_error").verbose_name, empty_value="-")
+    def last_error(self, server: McpServer) -> str:
+        """Say why the server was not reached the last time."""
+        return server.last_error
 
     @admin.display(description=gettext_lazy("requests of the last probe"))
     def probe_table(self, server: McpServer) -> str:

@@ -11,6 +11,7 @@ from django.utils.translation import gettext_lazy as _
 
 from mcp_oauth.fields import EncryptedJSONField, EncryptedTextField
 from mcp_oauth.models.workspace import Workspace
+from mcp_oauth.sentences import recalled
 
 
 class McpServer(models.Model):
@@ -102,6 +103,7 @@ class McpServer(models.Model):
     reachable = models.BooleanField(_("reachable"), null=True, editable=False)
     contacted_at = models.DateTimeField(_("last contact"), null=True, editable=False)
     contact_error_code = models.CharField(max_length=60, blank=True, editable=False)
+    # As sentences.kept() has it; last_error is for people.
     contact_error = models.CharField(_("last error"), max_length=600, blank=True, editable=False)
 
     # A fact about the configured headers, not about the network: the server answers and says no.
@@ -126,6 +128,11 @@ class McpServer(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+    @property
+    def last_error(self) -> str:
+        """Why the server was not reached the last time, in the reader's language; empty where it was."""
+        return recalled(self.contact_error)
 
     @property
     def host(self) -> str:

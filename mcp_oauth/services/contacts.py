@@ -11,6 +11,7 @@ from django.utils import timezone
 
 from mcp_oauth.exceptions import McpOAuthError
 from mcp_oauth.models import McpServer
+from mcp_oauth.sentences import kept
 
 _CONTACT = ("reachable", "contacted_at", "contact_error_code", "contact_error")
 
@@ -29,7 +30,7 @@ def record_contacts(contacts: Iterable[tuple[McpServer, McpOAuthError | None]]) 
     for server, error in contacts:
         if error is not None:
             server.reachable, server.contacted_at = False, now
-            server.contact_error_code, server.contact_error = error.code, error.user_message[:600]
+            server.contact_error_code, server.contact_error = error.code, kept(error.sentence, 600)
             silent.append(server)
         elif not server.reachable or server.contacted_at is None or server.contacted_at < stale:
             answered.append(server)

@@ -20,6 +20,7 @@ from mcp_oauth.net.weight import JsonWeight
 from mcp_oauth.oauth.challenge import BearerChallenge, bearer_challenge, parse_challenges
 from mcp_oauth.oauth.options import OAuthOptions
 from mcp_oauth.oauth.protected_resource import ProtectedResourceMetadata
+from mcp_oauth.sentences import said, sentence
 from mcp_oauth.services.discovery import ResourceMetadataSearch, search_resource_metadata
 from mcp_oauth.services.evidence import Evidence, Verdict
 from mcp_oauth.sessions.channel import parse_json
@@ -121,7 +122,7 @@ class _Prober:
         elif error is not None or response.status in {400, 404, 405, 406}:
             verdict, note = "absent", _("the server does not know this request")
         else:
-            verdict, note = "error", _what_came_back(response)
+            verdict, note = "error", said(_what_came_back(response))
         self.evidence.note(request, method, response.status, verdict, _printable(note))
         return _Answer(response, storable(result), error)
 
@@ -249,7 +250,7 @@ def _judge(
 def _no_mcp_server(prober: _Prober, telling: _Answer, last: _Answer) -> ProbeReport:
     came = _what_came_back((telling if telling.response.status >= 500 else last).response)
     error = ServerRefused(
-        _("%(url)s answers, but not as an MCP server: %(came)s.") % {"url": prober.url, "came": came},
+        sentence("%(url)s answers, but not as an MCP server: %(came)s.", url=prober.url, came=came),
         document=prober.url,
         next_step=_("Check the address; an MCP endpoint often ends in /mcp."),
         field="body",
@@ -325,12 +326,12 @@ def _event_data(body: bytes) -> list[bytes]:
 def _what_came_back(response: HttpResponse) -> str:
     content_type = (response.header("Content-Type") or "").partition(";")[0].strip().lower()
     if response.status >= 400:
-        return _("status %(status)d") % {"status": response.status}
+        return sentence("status %(status)d", status=response.status)
     if "html" in content_type:
-        return _("a web page (HTML)")
+        return sentence("a web page (HTML)")
     if not response.body:
-        return _("an empty answer")
-    return _("an answer that is not JSON-RPC (%(type)s)") % {"type": _printable(content_type)[:60] or "?"}
+        return sentence("an empty answer")
+    return sentence("an answer that is not JSON-RPC (%(type)s)", type=_printable(content_type)[:60] or "?")
 
 
 def _strings(value: Any) -> list[str]:

@@ -29,6 +29,7 @@ from mcp_oauth.fields import sealed_value
 from mcp_oauth.models import AuthorizationFlow, Event, McpServer, McpServerOAuth, StoredListing, Workspace
 from mcp_oauth.oauth.options import OAuthOptions
 from mcp_oauth.oauth.urls import check_endpoint, check_server_address, same_origin
+from mcp_oauth.sentences import kept
 from mcp_oauth.services import listings
 from mcp_oauth.services.discovery import discover, grant_type_of
 from mcp_oauth.services.enterprise import check_address
@@ -601,7 +602,8 @@ def _take_probe(server: McpServer, report: ProbeReport, *, keep_auth_mode: bool)
     server.probed_at = server.contacted_at = now
     server.reachable = answered
     server.contact_error_code = "" if answered or report.error is None else report.error.code
-    server.contact_error = "" if answered else report.verdict[:600]
+    why = report.verdict if report.error is None else report.error.sentence
+    server.contact_error = "" if answered else kept(why, 600)
     if report.protocol_version:
         server.protocol_version, server.discover_result = report.protocol_version, report.discover_result
     if report.auth_mode is not None and not keep_auth_mode:

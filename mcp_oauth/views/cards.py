@@ -572,7 +572,7 @@ def _reachable(server: McpServer) -> StateLine | None:
         return None
     if server.reachable:
         return StateLine("ok", _("Reachable"), at=server.contacted_at)
-    return StateLine("warn", _("Unreachable"), server.contact_error, server.contacted_at)
+    return StateLine("warn", _("Unreachable"), server.last_error, server.contacted_at)
 
 
 def _kind_label(server: McpServer) -> str:

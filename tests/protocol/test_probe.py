@@ -220,7 +220,7 @@ def test_an_explicit_choice_adds_a_server_that_does_not_answer_as_one_and_says_s
     server = new_server(new_workspace(), peer.url, auth_mode="headers", headers=SECRETS)
     assert (server.auth_mode, server.auth_mode_source) == ("headers", "person")
     assert server.reachable is False
-    assert urlsplit(peer.url).netloc in server.contact_error
+    assert urlsplit(peer.url).netloc in server.last_error
     assert server.contact_error_code
 
 

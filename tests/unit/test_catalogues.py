@@ -13,7 +13,7 @@ from babel.messages.catalog import Message
 from django.utils import translation
 
 from mcp_oauth.exceptions import DiscoveryFailed, McpOAuthError
-from mcp_oauth.sentences import marked, predicate, said, sentence
+from mcp_oauth.sentences import kept, marked, predicate, recalled, said, sentence
 from tests import catalogues
 from tests.catalogues import LANGUAGES, ROOT, Text
 
@@ -192,6 +192,28 @@ def test_a_sentence_is_said_in_the_language_of_whoever_reads(monkeypatch: pytest
         assert error.as_json()["next_step"] == error.next_step == "Frag."
         assert str(error) == "The address is empty.", "The log speaks English."
         assert said("Plain, 100 %.") == "Plain, 100 %."
+
+
+def test_a_sentence_is_stored_and_said_to_each_reader(monkeypatch: pytest.MonkeyPatch) -> None:
+    told = sentence("The address %(problem)s, %(count)d times.", problem=predicate("is empty"), count=2)
+    stored = kept(told, 600)
+    monkeypatch.setattr("django.utils.translation._trans.gettext", lambda text: text.replace("address", "Adresse"))
+    monkeypatch.setattr("django.utils.translation._trans.pgettext", lambda context, text: f"{text}!")
+
+    assert recalled(stored) == "The Adresse is empty!, 2 times."
+    assert kept(told, 20) == recalled(kept(told, 20)) == str(told)[:20], "What is too long is kept in English."
+    assert recalled(kept("Any text, 100 %", 600)) == "Any text, 100 %"
+
+
+@pytest.mark.parametrize("stored", ['{"say":', '{"say":1}', '{"say":"%(x)s","as":"","of":{}}', '{"say":"a","of":[]}'])
+def test_what_cannot_be_recalled_is_shown_as_it_is(stored: str) -> None:
+    assert recalled(stored) in {stored, "%(x)s"}
+
+
+def test_a_catalogue_with_other_placeholders_breaks_no_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("django.utils.translation._trans.gettext", lambda text: "%(other)s")
+
+    assert said(sentence("The issuer %(problem)s.", problem="x")) == "The issuer x."
 
 
 def test_an_error_says_its_usual_next_step_in_the_readers_language(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 from django.utils import timezone
 
 from mcp_oauth.models import AuthorizationFlow, McpServer, McpServerOAuth, StoredListing, ToolCall, Workspace
+from mcp_oauth.sentences import kept, sentence
 
 # Name, and what the page offers an administrator as the one next step.
 STATES: dict[str, str] = {
@@ -87,7 +88,10 @@ def write_every_state(workspace: Workspace, user: Any) -> dict[str, McpServer]:
     wiki = server(
         "Company wiki",
         sharing="workspace",
-        contact_error="https://company-wiki.example.com/mcp cannot be reached: the connection failed.",
+        contact_error=kept(
+            sentence("%(url)s cannot be reached: the connection failed.", url="https://company-wiki.example.com/mcp"),
+            600,
+        ),
         contact_error_code="server_unreachable",
         **unreachable,
     )
