@@ -278,7 +278,7 @@ def _tool() -> ToolView:
         parameters=(Parameter("status", "string", True, "Which issues to list.", "open", ("open", "closed")),),
         raw_schema='{"type": "object"}',
         run_url="#",
-        example_arguments='{"status": "open"}',
+        has_form=True,
         anchor="tool-create-issue",
     )
 

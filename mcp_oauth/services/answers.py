@@ -174,10 +174,11 @@ def _text_problem(schema: Mapping[str, Any], value: Any) -> str:
         return _("must have at least %(limit)s characters") % {"limit": least}
     if most is not None and len(value) > most:
         return _("must have at most %(limit)s characters") % {"limit": most}
-    return _format_problem(schema.get("format"), value)
+    return format_problem(schema.get("format"), value)
 
 
-def _format_problem(name: object, value: str) -> str:
+def format_problem(name: object, value: str) -> str:
+    """Return what is wrong with a text for one of the formats that are checked; empty if nothing is."""
     if name == "email":
         try:
             validate_email(value)

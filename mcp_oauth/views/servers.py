@@ -1,12 +1,9 @@
-"""Pages about one server: its tools, running one, removing it, and what the probe saw."""
+"""Pages about one server: its tools, removing it, and what the probe saw."""
 
 from __future__ import annotations
 
-import json
 import math
-import time
 import uuid
-from typing import Any
 
 from django.contrib import messages
 from django.http import HttpResponse, JsonResponse
@@ -15,21 +12,18 @@ from django.urls import reverse
 from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
-from django.views.decorators.debug import sensitive_post_parameters, sensitive_variables
+from django.views.decorators.debug import sensitive_variables
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from mcp_oauth.conf import settings
 from mcp_oauth.exceptions import (
     AuthorizationRequired,
-    InputRequired,
     InsufficientScope,
-    InvalidRequest,
     McpOAuthError,
     NotFound,
 )
 from mcp_oauth.models import McpServer, McpServerOAuth
 from mcp_oauth.services import catalog, limits, servers
-from mcp_oauth.services.calls import call_tool
 from mcp_oauth.services.catalog import list_tools
 from mcp_oauth.services.diagnosis import Diagnosis, diagnose_server
 from mcp_oauth.services.registrations import client_ids_of
@@ -41,7 +35,7 @@ from mcp_oauth.views.cards import card_for
 from mcp_oauth.views.diagnosis import StageView, stage_views
 from mcp_oauth.views.report import report_text
 from mcp_oauth.views.sequence import Later, Sequence, drawing, what_follows
-from mcp_oauth.views.tools import ErrorView, result_view, tool_view
+from mcp_oauth.views.tools import ErrorView, tool_view
 
 # What the person mends by going to the authorization server; the button is offered right where it happens.
 _MENDED_BY_THE_PERSON = (AuthorizationRequired, InsufficientScope)
@@ -58,7 +52,7 @@ def server(request: SignedInRequest, slug: str, server_id: uuid.UUID) -> HttpRes
         listing: catalog.Catalogue | None = list_tools(shown, request.user)
     except McpOAuthError as failure:
         error, listing = failure, catalog.last_known(shown, request.user)
-    _read_again(shown)
+    read_again(shown)
     run_url = _url("run", place, shown)
     query = request.GET.get("q", "").strip()[:200]
     context = {
@@ -73,52 +67,6 @@ def server(request: SignedInRequest, slug: str, server_id: uuid.UUID) -> HttpRes
         "back_url": reverse("mcp_oauth:settings", kwargs={"slug": slug}),
     }
     return _private(render(request, "mcp_oauth/server.html", context))
-
-
-@sensitive_variables()
-@sensitive_post_parameters("arguments")
-@require_http_methods(["GET", "HEAD", "POST"])
-@person_required
-def run(request: SignedInRequest, slug: str, server_id: uuid.UUID) -> HttpResponse:
-    """Run a tool with JSON arguments and show the result; what was typed is kept whatever happens."""
-    place, shown = place_and_server(request, slug, server_id)
-    name = request.GET.get("tool", "")
-    arguments = request.POST.get("arguments", "")
-    error: McpOAuthError | None = None
-    result = None
-    if request.method == "POST":
-        started = time.perf_counter()
-        try:
-            limits.count(request.user, "call")
-            answer = call_tool(shown, request.user, name, _arguments(arguments))
-            result = result_view(answer, round((time.perf_counter() - started) * 1000))
-        except McpOAuthError as failure:
-            error = failure
-    listing = catalog.last_known(shown, request.user)
-    tool = listing.find(name) if listing is not None else None
-    view = tool_view(tool, _url("run", place, shown)) if tool is not None else None
-    _read_again(shown)
-    context = {
-        **page_context(request, place),
-        "card": card_for(place, request.user, shown),
-        "tool": view,
-        "tool_name": name,
-        "run_url": request.get_full_path(),
-        "arguments": arguments or (view.example_arguments if view and request.method != "POST" else ""),
-        "error": ErrorView.of(error) if error else None,
-        "reauth": isinstance(error, _MENDED_BY_THE_PERSON),
-        "questions": error.questions if isinstance(error, InputRequired) else [],
-        "waiting_url": _waiting_url(slug, shown, error),
-        "result": result,
-        "back_url": _url("server", place, shown),
-    }
-    return _private(render(request, "mcp_oauth/run.html", context, status=error.http_status if error else 200))
-
-
-def _waiting_url(slug: str, server: McpServer, error: McpOAuthError | None) -> str:
-    """Return where the call goes on that an error left waiting; empty where none does."""
-    call = getattr(error, "call", "")
-    return reverse("mcp_oauth:waiting_call", args=[slug, server.pk, call]) if call else ""
 
 
 @sensitive_variables()
@@ -197,7 +145,7 @@ def diagnose(request: SignedInRequest, slug: str, server_id: uuid.UUID) -> HttpR
     if request.method == "POST":
         limits.count(request.user, "ask")
         diagnosis = diagnose_server(shown)
-        _read_again(shown)
+        read_again(shown)
     steps = diagnosis.as_json()["steps"] if diagnosis is not None else shown.probe_evidence()
     verdict = diagnosis.verdict if diagnosis is not None else shown.probe_verdict
     asked_at = timezone.now() if diagnosis is not None else shown.probed_at
@@ -241,31 +189,7 @@ def _matches(tool: ToolDescription, query: str) -> bool:
     return query.casefold() in f"{tool.name} {tool.title} {tool.description}".casefold()
 
 
-def _arguments(text: str) -> dict[str, Any]:
-    """Read the arguments a person typed.
-
-    Raises:
-        InvalidRequest: they are not a JSON object; the message says where they break.
-    """
-    if not text.strip():
-        return {}
-    try:
-        value = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise InvalidRequest(
-            _("The arguments are not valid JSON: line %(line)d, column %(column)d.")
-            % {"line": error.lineno, "column": error.colno}
-        ) from error
-    except ValueError as error:  # a number of more digits than Python reads
-        raise InvalidRequest(_("The arguments are not valid JSON: a number in them is too long.")) from error
-    except RecursionError as error:
-        raise InvalidRequest(_("The arguments are nested too deeply.")) from error
-    if not isinstance(value, dict):
-        raise InvalidRequest(_('The arguments must be a JSON object, for example {"title": "Hello"}.'))
-    return value
-
-
-def _read_again(server: McpServer) -> None:
+def read_again(server: McpServer) -> None:
     """Read what asking the server changed.
 
     Raises:

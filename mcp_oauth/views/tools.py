@@ -12,6 +12,7 @@ from django.utils.translation import gettext as _
 
 from mcp_oauth.exceptions import McpOAuthError
 from mcp_oauth.sessions.results import ToolDescription, ToolResult
+from mcp_oauth.views.schema_form import is_drawable
 
 # A page stays readable; the whole schema is shown as JSON beside it.
 _MAX_PARAMETERS = 100
@@ -52,7 +53,7 @@ class ToolView:
     parameters: tuple[Parameter, ...]
     raw_schema: str
     run_url: str
-    example_arguments: str
+    has_form: bool
     anchor: str
 
 
@@ -108,7 +109,7 @@ def tool_view(tool: ToolDescription, run_url: str) -> ToolView:
         parameters=parameters,
         raw_schema=_pretty(schema)[:20_000],
         run_url=f"{run_url}?tool={quote(tool.name, safe='')}",
-        example_arguments=_pretty({p.name: _example(p, properties) for p in parameters if p.required}),
+        has_form=is_drawable(schema),
         anchor=f"tool-{slugify(tool.name)}" if slugify(tool.name) else "tool",
     )
 
@@ -156,18 +157,6 @@ def _type(value: dict[str, Any]) -> str:
     if isinstance(value.get("anyOf"), list):
         return _(" or ").join(_type(item) for item in value["anyOf"][:5] if isinstance(item, dict))
     return "enum" if "enum" in value else _("any")
-
-
-def _example(parameter: Parameter, properties: Any) -> Any:
-    """Return a value of the right shape to start from."""
-    schema = properties.get(parameter.name) if isinstance(properties, dict) else None
-    if isinstance(schema, dict):
-        if "default" in schema:
-            return schema["default"]
-        if isinstance(schema.get("enum"), list) and schema["enum"]:
-            return schema["enum"][0]
-    shapes: dict[str, Any] = {"integer": 0, "number": 0, "boolean": False, "object": {}, "string": ""}
-    return [] if isinstance(schema, dict) and schema.get("type") == "array" else shapes.get(parameter.type, "")
 
 
 def _badges(annotations: dict[str, Any]) -> tuple[Badge, ...]:

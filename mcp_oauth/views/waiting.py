@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from django.contrib import messages
-from django.http import HttpResponse
+from django.http import HttpResponse, QueryDict
 from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.utils import timezone
@@ -100,7 +100,7 @@ def waiting_call(request: SignedInRequest, slug: str, server_id: uuid.UUID, call
         "card": card_for(place, request.user, server),
         "call": call,
         # A new round of questions begins empty.
-        "questions": _shown(call, request.POST if getattr(error, "field", "") else None),
+        "questions": _shown(call, request.POST, error) if getattr(error, "field", "") else _shown(call),
         "error": ErrorView.of(error) if error is not None and getattr(error, "call", "") != str(call.pk) else None,
         "wants": ErrorView.of(error) if error is not None and getattr(error, "call", "") == str(call.pk) else None,
         "reauth": isinstance(error, AuthorizationRequired | InsufficientScope),
@@ -121,12 +121,19 @@ def _answers(call: ToolCall, request: SignedInRequest) -> dict[str, Any] | None:
     return answers or None
 
 
-def _shown(call: ToolCall, posted: Any) -> list[QuestionView]:
+def _shown(call: ToolCall, posted: QueryDict | None = None, error: McpOAuthError | None = None) -> list[QuestionView]:
+    """Return what is asked; ``error`` goes beside the field it is about."""
     try:
         questions: tuple[Question, ...] = questions_of(call)
     except SecretUnreadable:
         return []
-    return [question_view(question, number, posted) for number, question in enumerate(questions)]
+    key, _dot, name = str(getattr(error, "field", "")).partition(".")
+    return [
+        question_view(
+            question, number, posted, name if question.key == key else "", error.user_message if error else ""
+        )
+        for number, question in enumerate(questions)
+    ]
 
 
 def _private(response: HttpResponse) -> HttpResponse:

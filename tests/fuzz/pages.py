@@ -35,7 +35,7 @@ class Structure(HTMLParser):
 def shown_tool(tool: ToolDescription) -> str:
     """Return a tool as its server's page shows it."""
     view = tool_view(tool, "/run/")
-    for text in (view.title, view.description, view.raw_schema, view.example_arguments, view.anchor):
+    for text in (view.title, view.description, view.raw_schema, view.anchor):
         assert len(text) <= LONGEST_TOOL
     for parameter in view.parameters:
         said = (parameter.name, parameter.type, parameter.description, parameter.default, *parameter.choices)

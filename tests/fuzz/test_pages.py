@@ -183,6 +183,8 @@ OUR_ADDRESSES = {
     "language.url",
     "admin_url",
     "arrow.number",
+    "problem.id",
+    "tool.run_url",
     "authorization_url",
     "back_url",
     "card.delete_url",
@@ -239,8 +241,9 @@ def test_no_template_loads_or_links_to_what_a_server_names() -> None:
 
 @pytest.mark.requirement("T34")
 def test_output_schemas_are_evaluated_nowhere() -> None:
-    """The one place that holds them hands them on as plain values; nothing here imports a validator of JSON Schema."""
+    """The one place that holds them hands them on as plain values; what is checked are arguments, by input schemas."""
     sources = Path(django_settings.BASE_DIR, "mcp_oauth").rglob("*.py")
-    assert not [source for source in sources if re.search(r"import jsonschema|from jsonschema", source.read_text())]
+    judges = [source.name for source in sources if re.search(r"import jsonschema|from jsonschema", source.read_text())]
+    assert judges == ["schema_check.py"]
     tool = ToolDescription("look", output_schema={"pattern": "^(a+)+$"})
     assert json.loads(json.dumps(tool.to_json()))["outputSchema"] == {"pattern": "^(a+)+$"}

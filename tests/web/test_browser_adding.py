@@ -76,8 +76,8 @@ def test_from_the_connections_page_to_a_first_result_in_five_clicks(
     answer(opened.value)  # 3: Allow
     closed(opened.value)
     expect(page.get_by_role("heading", name="Tools 4")).to_be_visible()
-    page.locator("#tool-whoami summary").first.click()  # 4
-    page.locator("#tool-whoami").get_by_role("button", name="Run whoami").click()  # 5
+    page.get_by_role("link", name="Run whoami").click()  # 4
+    page.get_by_role("button", name="Run whoami").click()  # 5
 
     expect(page.locator("#text-1")).to_have_text("ada")
 

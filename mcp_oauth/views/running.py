@@ -1,0 +1,234 @@
+"""Running one tool on its page: the form for its arguments, the call, and what came of it."""
+
+from __future__ import annotations
+
+import json
+import time
+import uuid
+from dataclasses import dataclass
+from typing import Any, Final
+
+from django.http import HttpResponse, QueryDict
+from django.shortcuts import render
+from django.urls import reverse
+from django.utils.translation import gettext as _
+from django.views.decorators.debug import sensitive_post_parameters, sensitive_variables
+from django.views.decorators.http import require_http_methods
+
+from mcp_oauth.exceptions import AuthorizationRequired, InputRequired, InsufficientScope, InvalidRequest, McpOAuthError
+from mcp_oauth.models import McpServer
+from mcp_oauth.services import catalog, limits
+from mcp_oauth.services.calls import call_tool
+from mcp_oauth.services.schema_check import problems_of
+from mcp_oauth.services.workspaces import Person
+from mcp_oauth.sessions.results import ToolDescription
+from mcp_oauth.views.access import SignedInRequest, page_context, person_required, place_and_server
+from mcp_oauth.views.cards import card_for
+from mcp_oauth.views.schema_form import form_of, is_drawable
+from mcp_oauth.views.schema_nodes import Node, fields_of, node_at, root_fields, value_of, with_problems
+from mcp_oauth.views.schema_values import ABSENT, Unreadable, json_from
+from mcp_oauth.views.servers import read_again
+from mcp_oauth.views.tools import ErrorView, result_view, tool_view
+
+# What the person mends by going to the authorization server; the button is offered right where it happens.
+_MENDED_BY_THE_PERSON: Final = (AuthorizationRequired, InsufficientScope)
+# The name of the form's fields.
+_FORM: Final = "a"
+# Buttons that change the form and run nothing.
+_CHANGES: Final = ("add", "remove", "show", "switch")
+
+
+@dataclass(frozen=True)
+class FieldProblem:
+    """One line of the summary: which field, where it is, and what is wrong with it."""
+
+    id: str
+    label: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Typed:
+    """What a person has typed so far, as the form shows it again: fields, or with ``as_json`` one text."""
+
+    as_json: bool
+    text: str
+    form: Node | None
+    problems: tuple[FieldProblem, ...] = ()
+
+    @property
+    def fields(self) -> tuple[Node, ...]:
+        """The form's fields."""
+        return root_fields(self.form) if self.form is not None else ()
+
+    def arguments(self) -> dict[str, Any]:
+        """Return the arguments as far as they are there.
+
+        Raises:
+            InvalidRequest: the text is no JSON object; the message says where it breaks.
+        """
+        if self.as_json or self.form is None:
+            return arguments_from(self.text)
+        found = value_of(self.form)
+        return found if isinstance(found, dict) else {}
+
+
+@sensitive_variables()
+@sensitive_post_parameters()
+@require_http_methods(["GET", "HEAD", "POST"])
+@person_required
+def run(request: SignedInRequest, slug: str, server_id: uuid.UUID) -> HttpResponse:
+    """Show a tool's form, and run it; what was typed is kept whatever happens."""
+    place, server = place_and_server(request, slug, server_id)
+    name = request.GET.get("tool", "")
+    error: McpOAuthError | None = None
+    try:
+        tool = _tool(server, request.user, name, ask="form" in request.POST)
+    except McpOAuthError as failure:
+        error, tool = failure, None
+    typed = typed_so_far(tool, request.POST if request.method == "POST" else None, request.GET.get("as") == "json")
+    result = None
+    if request.method == "POST" and error is None and not any(change in request.POST for change in _CHANGES):
+        typed = checked(tool, typed)
+        started = time.perf_counter()
+        try:
+            if not typed.problems:
+                limits.count(request.user, "call")
+                answer = call_tool(server, request.user, name, typed.arguments())
+                result = result_view(answer, round((time.perf_counter() - started) * 1000))
+        except McpOAuthError as failure:
+            error = failure
+    tool = tool or _tool(server, request.user, name, ask=False)
+    run_url = reverse("mcp_oauth:run", args=[slug, server.pk])
+    read_again(server)
+    context = {
+        **page_context(request, place),
+        "card": card_for(place, request.user, server),
+        "tool": tool_view(tool, run_url) if tool is not None else None,
+        "tool_name": name,
+        "typed": typed,
+        "run_url": request.get_full_path(),
+        "error": ErrorView.of(error) if error else None,
+        "reauth": isinstance(error, _MENDED_BY_THE_PERSON),
+        "questions": error.questions if isinstance(error, InputRequired) else [],
+        "waiting_url": _waiting_url(slug, server, error),
+        "result": result,
+        "back_url": reverse("mcp_oauth:server", args=[slug, server.pk]),
+    }
+    status = error.http_status if error else 400 if typed.problems else 200
+    response = render(request, "mcp_oauth/run.html", context, status=status)
+    response["Cache-Control"] = "no-store"
+    return response
+
+
+def _tool(server: McpServer, user: Person, name: str, *, ask: bool) -> ToolDescription | None:
+    """Return the tool as its server described it last; ``ask`` its server where no description is kept.
+
+    What is typed into a form is understood only with the schema it was made from, and nothing is kept of a listing that
+    another access brought.
+    """
+    listing = catalog.last_known(server, user)
+    if listing is None and ask:
+        listing = catalog.list_tools(server, user)
+    return listing.find(name) if listing is not None else None
+
+
+def typed_so_far(tool: ToolDescription | None, posted: QueryDict | None, as_json: bool = False) -> Typed:
+    """Return what was typed, with what a button adds, takes away or turns into the other way of typing."""
+    schema = tool.input_schema if tool is not None else {}
+    drawable = is_drawable(schema)
+    if posted is None:
+        form = form_of(schema, _FORM)
+        return Typed(as_json or not drawable, _pretty(value_of(form)), form if drawable else None)
+    if "form" not in posted or not drawable:
+        text = posted.get("arguments", "").replace("\r\n", "\n")
+        if "form" in posted:
+            # There is no such form any more; what was typed into it is shown all the same.
+            text = _pretty({field: posted.getlist(field) for field in posted if field.startswith(f"{_FORM}.")})
+        wants_form = drawable and posted.get("switch") == "form"
+        return _switched_to_form(schema, text) if wants_form else Typed(True, text, None)
+    form = form_of(schema, _FORM, posted=posted)
+    if posted.get("switch") == "json":
+        return Typed(True, _pretty(value_of(form)), None)
+    return Typed(False, "", form)
+
+
+def checked(tool: ToolDescription | None, typed: Typed) -> Typed:
+    """Return what was typed with everything that the tool's schema finds wrong with it."""
+    if tool is None:
+        return typed
+    broken: dict[str, str] = {}
+    try:
+        arguments = typed.arguments() if typed.form is None else value_of(typed.form, broken)
+    except InvalidRequest:
+        return typed
+    found = problems_of(tool.input_schema, arguments) if _can_travel(arguments) else []
+    if typed.form is None:
+        lines = [FieldProblem("arguments", _path_words(problem.path), problem.message) for problem in found]
+        return Typed(True, typed.text, None, tuple(lines))
+    for problem in found:
+        broken.setdefault(node_at(typed.form, problem.path).name, problem.message)
+    form = with_problems(typed.form, broken)
+    wrong = [field for field in fields_of(form) if field.problem]
+    return Typed(False, "", form, tuple(FieldProblem(field.id, field.label, field.problem) for field in wrong))
+
+
+def arguments_from(text: str) -> dict[str, Any]:
+    """Read the arguments a person typed.
+
+    Raises:
+        InvalidRequest: they are not a JSON object; the message says where they break.
+    """
+    if not text.strip():
+        return {}
+    try:
+        value = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise InvalidRequest(
+            _("The arguments are not valid JSON: line %(line)d, column %(column)d.")
+            % {"line": error.lineno, "column": error.colno}
+        ) from error
+    except ValueError as error:  # a number of more digits than Python reads
+        raise InvalidRequest(_("The arguments are not valid JSON: a number in them is too long.")) from error
+    except RecursionError as error:
+        raise InvalidRequest(_("The arguments are nested too deeply.")) from error
+    if not isinstance(value, dict):
+        raise InvalidRequest(_('The arguments must be a JSON object, for example {"title": "Hello"}.'))
+    return value
+
+
+def _switched_to_form(schema: dict[str, Any], text: str) -> Typed:
+    """Return the text as fields; one that is no JSON object stays a text, with what is wrong with it."""
+    try:
+        value = json_from(text)
+        if value is not ABSENT and not isinstance(value, dict):
+            raise Unreadable(_("must be a JSON object"))
+    except Unreadable as error:
+        return Typed(True, text, None, (FieldProblem("arguments", _("Arguments, as JSON"), str(error)),))
+    form = form_of(schema, _FORM, value=value)
+    if form.kind == "json":
+        return Typed(True, text, None)
+    return Typed(False, "", form)
+
+
+def _can_travel(arguments: Any) -> bool:
+    """Whether arguments can be written as JSON at all; the call says it where they cannot."""
+    try:
+        json.dumps(arguments, allow_nan=False, ensure_ascii=False).encode()
+    except (TypeError, ValueError, RecursionError):
+        return False
+    return True
+
+
+def _path_words(path: tuple[str | int, ...]) -> str:
+    return ".".join(str(part)[:60] for part in path[:20]) or _("Arguments, as JSON")
+
+
+def _waiting_url(slug: str, server: McpServer, error: McpOAuthError | None) -> str:
+    """Return where the call goes on that an error left waiting; empty where none does."""
+    call = getattr(error, "call", "")
+    return reverse("mcp_oauth:waiting_call", args=[slug, server.pk, call]) if call else ""
+
+
+def _pretty(value: Any) -> str:
+    return "{}" if value is ABSENT else json.dumps(value, indent=2, ensure_ascii=False, default=str)
