@@ -7,10 +7,15 @@ from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 from django.utils.deprecation import MiddlewareMixin
 
+from mcp_oauth.views.access import MediaResponse
+
 CONTENT_SECURITY_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; font-src 'self'; img-src 'self'; connect-src 'self'; "
     "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
+
+# Where a page shows what a tool returned: the pictures and sounds are in the page, and still nothing is fetched.
+MEDIA_POLICY = CONTENT_SECURITY_POLICY.replace("img-src 'self'", "img-src 'self' data:; media-src data:")
 
 # Powerful features a page could ask for; none of ours does.
 PERMISSIONS_POLICY = ", ".join(
@@ -41,5 +46,6 @@ class SecurityHeadersMiddleware(MiddlewareMixin):
         response.headers.setdefault("Permissions-Policy", PERMISSIONS_POLICY)
         # Django's technical error pages are made of inline styles and scripts and exist under DEBUG only.
         if not (settings.DEBUG and response.status_code in {404, 500}):
-            response.headers.setdefault("Content-Security-Policy", CONTENT_SECURITY_POLICY)
+            policy = MEDIA_POLICY if isinstance(response, MediaResponse) else CONTENT_SECURITY_POLICY
+            response.headers.setdefault("Content-Security-Policy", policy)
         return response

@@ -18,14 +18,16 @@ from django.utils.text import slugify
 from django.views.decorators.http import require_safe
 
 from mcp_oauth.exceptions import DiscoveryFailed
+from mcp_oauth.sessions.results import ToolResult
 from mcp_oauth.views.access import page_context
 from mcp_oauth.views.activity import Drawing
 from mcp_oauth.views.bars import bars_of
 from mcp_oauth.views.cards import ServerCard, StateChoice, StateLine, Step, grouped
+from mcp_oauth.views.content import result_view
 from mcp_oauth.views.diagnosis import stage_views
 from mcp_oauth.views.marks import hue_of, initials_of
 from mcp_oauth.views.sequence import drawing, what_follows
-from mcp_oauth.views.tools import Badge, ErrorView, OtherContent, Parameter, ResultView, ToolView
+from mcp_oauth.views.tools import Badge, ErrorView, Parameter, ToolView
 
 COLOURS = (
     *("ground", "surface", "sunken", "hover", "line", "line-strong", "line-field", "text", "muted"),
@@ -94,9 +96,7 @@ def show(request: HttpRequest) -> HttpResponse:
             ("warn", "Waits for your answer"),
             ("idle", "Running"),
         ),
-        "result": ResultView(
-            False, ('{"total": 42}',), '{\n  "total": 42\n}', (OtherContent("image", "image/png"),), 38
-        ),
+        "result": result_view(ToolResult((), {"total": 42}, False, ""), 38),
         "error": ErrorView.of(
             DiscoveryFailed("The metadata is for another issuer.", document="https://login.example.com/.well-known/x")
         ),

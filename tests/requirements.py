@@ -1420,7 +1420,7 @@ RULES: Final[tuple[Rule, ...]] = (
     Rule(
         "T37",
         _ANSWERS,
-        "Everything a server says is shown as text; its icons are not loaded, and its hints permit nothing.",
+        "Everything a server says is text or allowed Markdown; nothing it names is loaded, its hints permit nothing.",
     ),
     Rule("T38", _ANSWERS, "Baggage of a trace stays here."),
     Rule("T39", _DOOR, "Another workspace's servers do not exist for anybody outside it."),

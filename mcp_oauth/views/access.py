@@ -37,6 +37,10 @@ class SignedInRequest(HttpRequest):
     user: User
 
 
+class MediaResponse(HttpResponse):
+    """A page that may show pictures and sounds which it holds itself, at addresses that begin with ``data:``."""
+
+
 def wants_json(request: HttpRequest) -> bool:
     """Whether the caller is a program: JSON is asked for and HTML is not."""
     accept = request.headers.get("Accept", "")

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from django.http import HttpResponse, QueryDict
-from django.shortcuts import render
+from django.template.loader import render_to_string
 from django.urls import reverse
 from django.utils.translation import gettext as _
 from django.views.decorators.debug import sensitive_post_parameters, sensitive_variables
@@ -22,13 +22,14 @@ from mcp_oauth.services.calls import call_tool
 from mcp_oauth.services.schema_check import problems_of
 from mcp_oauth.services.workspaces import Person
 from mcp_oauth.sessions.results import ToolDescription
-from mcp_oauth.views.access import SignedInRequest, page_context, person_required, place_and_server
+from mcp_oauth.views.access import MediaResponse, SignedInRequest, page_context, person_required, place_and_server
 from mcp_oauth.views.cards import card_for
+from mcp_oauth.views.content import result_view
 from mcp_oauth.views.schema_form import form_of, is_drawable
 from mcp_oauth.views.schema_nodes import Node, fields_of, node_at, root_fields, value_of, with_problems
 from mcp_oauth.views.schema_values import ABSENT, Unreadable, json_from
 from mcp_oauth.views.servers import read_again
-from mcp_oauth.views.tools import ErrorView, result_view, tool_view
+from mcp_oauth.views.tools import ErrorView, tool_view
 
 # What the person mends by going to the authorization server; the button is offered right where it happens.
 _MENDED_BY_THE_PERSON: Final = (AuthorizationRequired, InsufficientScope)
@@ -116,7 +117,7 @@ def run(request: SignedInRequest, slug: str, server_id: uuid.UUID) -> HttpRespon
         "back_url": reverse("mcp_oauth:server", args=[slug, server.pk]),
     }
     status = error.http_status if error else 400 if typed.problems else 200
-    response = render(request, "mcp_oauth/run.html", context, status=status)
+    response = MediaResponse(render_to_string("mcp_oauth/run.html", context, request), status=status)
     response["Cache-Control"] = "no-store"
     return response
 

@@ -39,6 +39,8 @@ def form_of(schema: Any, name: str, *, value: Any = ABSENT, posted: QueryDict | 
 
     With what was posted, ``add`` and ``remove`` name places where something is added or taken away.
     """
+    if takes_nothing(schema) and (value is ABSENT or value == {}):
+        return Node(name, "object", label=_("Arguments"))
     fresh: frozenset[str] = frozenset()
     if posted is not None:
         posted, fresh = _changed(posted)
@@ -306,7 +308,7 @@ class _Builder:
 def is_drawable(schema: Any) -> bool:
     """Whether a form says more than a field for JSON would."""
     document = Document(schema)
-    return shape_of(document.root, document).kind == "object"
+    return takes_nothing(schema) or shape_of(document.root, document).kind == "object"
 
 
 def takes_nothing(schema: Any) -> bool:

@@ -1,4 +1,4 @@
-"""Tools and their results as the pages show them; everything in here was said by a server and is untrusted."""
+"""Tools as the pages show them; everything in here was said by a server and is untrusted."""
 
 from __future__ import annotations
 
@@ -11,13 +11,12 @@ from django.utils.text import slugify
 from django.utils.translation import gettext as _
 
 from mcp_oauth.exceptions import McpOAuthError
-from mcp_oauth.sessions.results import ToolDescription, ToolResult
+from mcp_oauth.sessions.results import ToolDescription
 from mcp_oauth.views.schema_form import is_drawable
 
 # A page stays readable; the whole schema is shown as JSON beside it.
 _MAX_PARAMETERS = 100
 _MAX_TEXT = 2000
-_MAX_RESULT_TEXT = 200_000
 _MAX_TYPE = 200
 
 
@@ -58,25 +57,6 @@ class ToolView:
 
 
 @dataclass(frozen=True)
-class OtherContent:
-    """A content block that is not text."""
-
-    kind: str
-    summary: str
-
-
-@dataclass(frozen=True)
-class ResultView:
-    """What a tool returned."""
-
-    is_error: bool
-    text_blocks: tuple[str, ...]
-    structured: str
-    other: tuple[OtherContent, ...]
-    duration_ms: int
-
-
-@dataclass(frozen=True)
 class ErrorView:
     """A typed error in words."""
 
@@ -111,26 +91,6 @@ def tool_view(tool: ToolDescription, run_url: str) -> ToolView:
         run_url=f"{run_url}?tool={quote(tool.name, safe='')}",
         has_form=is_drawable(schema),
         anchor=f"tool-{slugify(tool.name)}" if slugify(tool.name) else "tool",
-    )
-
-
-def result_view(result: ToolResult, duration_ms: int) -> ResultView:
-    """Return a result as the pages show it."""
-    texts: list[str] = []
-    other: list[OtherContent] = []
-    for block in result.content:
-        kind = str(block.get("type", "?"))
-        if kind == "text":
-            texts.append(str(block.get("text", ""))[:_MAX_RESULT_TEXT])
-        else:
-            other.append(OtherContent(kind[:40], _summary(block)))
-    structured = result.structured_content
-    return ResultView(
-        result.is_error,
-        tuple(texts),
-        "" if structured is None else _pretty(structured)[:_MAX_RESULT_TEXT],
-        tuple(other),
-        duration_ms,
     )
 
 
@@ -171,16 +131,6 @@ def _badges(annotations: dict[str, Any]) -> tuple[Badge, ...]:
     if annotations.get("openWorldHint") is True:
         badges.append(Badge(_("outside"), "idle", _("The server says that this tool reaches other systems.")))
     return tuple(badges)
-
-
-def _summary(block: dict[str, Any]) -> str:
-    if block.get("type") in ("image", "audio"):
-        data = block.get("data")
-        size = len(data) * 3 // 4 if isinstance(data, str) else 0
-        return _("%(type)s, about %(size)d bytes") % {"type": str(block.get("mimeType", "?"))[:60], "size": size}
-    resource = block.get("resource")
-    uri = block.get("uri") or (resource.get("uri") if isinstance(resource, dict) else None)
-    return str(uri)[:500] if uri else _compact(block)[:500]
 
 
 def _pretty(value: Any) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 from django.contrib import messages
 from django.http import HttpResponse, QueryDict
 from django.shortcuts import redirect, render
+from django.template.loader import render_to_string
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.translation import gettext as _
@@ -23,10 +24,11 @@ from mcp_oauth.services import limits
 from mcp_oauth.services.call_outcomes import questions_of
 from mcp_oauth.services.calls import cancel_call, find_call, resume_call
 from mcp_oauth.sessions.results import Question
-from mcp_oauth.views.access import SignedInRequest, page_context, person_required, place_and_server
+from mcp_oauth.views.access import MediaResponse, SignedInRequest, page_context, person_required, place_and_server
 from mcp_oauth.views.cards import card_for
+from mcp_oauth.views.content import result_view
 from mcp_oauth.views.questions import QuestionView, content_of, question_view
-from mcp_oauth.views.tools import ErrorView, result_view
+from mcp_oauth.views.tools import ErrorView
 
 # What one page shows; a person has at most MAX_WAITING_CALLS of them at a server.
 _MOST_SHOWN = 100
@@ -107,7 +109,8 @@ def waiting_call(request: SignedInRequest, slug: str, server_id: uuid.UUID, call
         "result": result,
     }
     status = error.http_status if error is not None and context["error"] is not None else 200
-    return _private(render(request, "mcp_oauth/waiting_call.html", context, status=status))
+    page = render_to_string("mcp_oauth/waiting_call.html", context, request)
+    return _private(MediaResponse(page, status=status))
 
 
 def _answers(call: ToolCall, request: SignedInRequest) -> dict[str, Any] | None:

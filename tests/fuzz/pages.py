@@ -10,11 +10,21 @@ from typing import Any
 from django.template.loader import render_to_string
 
 from mcp_oauth.sessions.results import ToolDescription, ToolResult
+from mcp_oauth.views.content import result_view
 from mcp_oauth.views.diagnosis import stage_views
-from mcp_oauth.views.tools import result_view, tool_view
+from mcp_oauth.views.tools import tool_view
 
 # A page stays one that a browser shows at once, whatever one tool says of itself.
 LONGEST_TOOL = 500_000
+
+
+# Where a link may lead, what a page may hold itself, and what Markdown becomes.
+GO_TO = ("http://", "https://", "mailto:")
+HELD = ("data:image/", "data:audio/", "data:text/plain;charset=utf-8;base64,")
+MARKDOWN = {
+    *("p", "br", "hr", "h3", "h4", "h5", "h6", "strong", "em", "s", "code", "pre", "blockquote", "ul", "ol", "li"),
+    *("a", "table", "thead", "tbody", "tr", "th", "td"),
+}
 
 
 class Structure(HTMLParser):
@@ -24,11 +34,13 @@ class Structure(HTMLParser):
         super().__init__()
         self.elements: set[tuple[str, ...]] = set()
         self.addresses: set[str] = set()
+        self.sources: set[str] = set()
         self.feed(html)
         self.close()
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.elements.add((tag, *sorted(name for name, _ in attrs)))
+        self.sources |= {value or "" for name, value in attrs if name == "src"}
         self.addresses |= {value or "" for name, value in attrs if name in {"src", "href", "srcset", "action", "style"}}
 
 
@@ -49,7 +61,7 @@ def shown_tool(tool: ToolDescription) -> str:
 def shown_result(result: ToolResult) -> str:
     """Return a result as the page of a run shows it."""
     view = result_view(result, 1)
-    json.dumps([*view.text_blocks, view.structured])
+    json.dumps([*(block.text for block in view.blocks), view.structured])
     context = {"result": view, "card": {"name": "Tracker", "tools_url": "/tools/"}, "tool_name": "look"}
     return str(render_to_string("mcp_oauth/run.html", context))
 
@@ -62,9 +74,10 @@ def shown_steps(steps: list[dict[str, Any]]) -> str:
 def assert_only_text_is_added(html: str) -> None:
     """Insist that a page has no element, attribute or address beyond those that the templates write."""
     found, ours = Structure(html), _ours()
-    assert not {element[0] for element in found.elements} - ours[0], found.elements
+    assert not {element[0] for element in found.elements} - ours[0] - MARKDOWN, found.elements
     assert not {name for element in found.elements for name in element[1:]} - ours[1], found.elements
-    assert all(address.startswith(("/", "#")) for address in found.addresses), found.addresses
+    assert all(address.startswith(("/", "#", *GO_TO, *HELD)) for address in found.addresses), found.addresses
+    assert all(address.startswith(("/", *HELD)) for address in found.sources), found.sources
 
 
 @lru_cache
@@ -75,7 +88,17 @@ def _ours() -> tuple[set[str], set[str]]:
         "required": ["a"],
     }
     hints = {"destructiveHint": True, "openWorldHint": True}
-    result = ToolResult(({"type": "text", "text": "x"}, {"type": "image"}), {"a": 1}, False, "x")
+    blocks = (
+        {"type": "text", "text": "x"},
+        {"type": "text", "text": "# x\n[x](https://x.example) **x**"},
+        {"type": "text", "text": '{"x": [1]}'},
+        {"type": "image"},
+        {"type": "image", "data": "AAAA", "mimeType": "image/png"},
+        {"type": "audio", "data": "AAAA", "mimeType": "audio/wav"},
+        {"type": "resource_link", "uri": "https://x.example/x", "name": "x"},
+        {"type": "resource", "resource": {"uri": "x:x", "text": "x"}},
+    )
+    result = ToolResult(blocks, {"a": [{"b": 1}] * 300}, False, "x")
     step = {"method": "GET", "url": "u", "what": "w", "status": 1, "note": "n", "milliseconds": 1, "verdict": "refused"}
     broken = {"field": "f", "rule": "r", "option": "o", "next_step": "n"}
     html = (

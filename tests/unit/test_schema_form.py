@@ -180,12 +180,19 @@ def test_no_value_is_lost_on_its_way_through_the_form(value: dict[str, Any]) -> 
     assert value_of(form_of(asked, "a", posted=posted(form))) == value
 
 
-@pytest.mark.parametrize(
-    "asked", [None, [], {}, {"type": "object"}, {"type": "string"}, {"$ref": "#"}, {"properties": 5}]
-)
+@pytest.mark.parametrize("asked", [{"type": "string"}, {"properties": 5}, {"anyOf": [{"type": "object"}]}])
 def test_what_cannot_be_drawn_is_json(asked: Any) -> None:
     assert not is_drawable(asked)
     assert value_of(form_of(asked, "a")) is ABSENT
+
+
+@pytest.mark.parametrize(
+    "asked", [None, [], {}, {"type": "object"}, {"$ref": "#"}, schema(), {"additionalProperties": False}]
+)
+def test_a_tool_without_parameters_has_a_form_without_fields(asked: Any) -> None:
+    assert is_drawable(asked)
+    assert value_of(form_of(asked, "a")) == {}
+    assert form_of(asked, "a", value={"x": 1}).kind == "json"
 
 
 def test_json_that_is_none_is_named_and_kept() -> None:

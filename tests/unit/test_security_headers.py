@@ -10,6 +10,7 @@ from django.http import HttpRequest, HttpResponse
 from django.test import RequestFactory
 from pytest_django import Settings
 
+from mcp_oauth.views.access import MediaResponse
 from project.security import CONTENT_SECURITY_POLICY, SecurityHeadersMiddleware
 
 
@@ -28,6 +29,14 @@ def test_a_page_gets_a_policy_without_inline_script() -> None:
     assert response["Content-Security-Policy"] == CONTENT_SECURITY_POLICY
     assert "unsafe" not in response["Content-Security-Policy"]
     assert "camera=()" in response["Permissions-Policy"]
+
+
+def test_pictures_in_a_page_itself_are_allowed_where_results_are_shown_and_nowhere_else() -> None:
+    shown = through(MediaResponse())["Content-Security-Policy"]
+
+    assert "img-src 'self' data:; media-src data:" in shown
+    assert shown.count("data:") == 2
+    assert "data:" not in through(HttpResponse())["Content-Security-Policy"]
 
 
 def test_a_header_of_the_view_stays() -> None:

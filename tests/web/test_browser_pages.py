@@ -104,7 +104,7 @@ def test_a_tool_runs_with_json_arguments_and_shows_its_result(connected: tuple[R
     expect(page.get_by_role("heading", name=re.compile("^Answer"))).to_be_visible()
     expect(page.locator("#text-1")).to_contain_text('"total": 42')
     page.get_by_text("Structured answer").click()
-    expect(page.get_by_role("region", name="Structured answer")).to_contain_text('"total": 42')
+    expect(page.get_by_role("region", name="Structured answer", exact=True)).to_contain_text('"total": 42')
     expect(page.get_by_label("Arguments, as JSON")).to_have_value('{"a": 20, "b": 22}')
     page.get_by_role("link", name="Back to the tools").click()
     expect(page.locator("#tool-add")).to_have_attribute("open", "")

@@ -28,7 +28,8 @@ from mcp_oauth.models import (
     Workspace,
 )
 from mcp_oauth.urls import urlpatterns
-from project.security import CONTENT_SECURITY_POLICY
+from mcp_oauth.views.access import MediaResponse
+from project.security import CONTENT_SECURITY_POLICY, MEDIA_POLICY
 from tests.people import browser_of, come_back, connect, member, new_server, new_workspace, start
 from tests.servers import AuthorizationServerOptions, HeaderServer, OddServer, OpenServer, Person, ProtectedServer
 from tests.servers.conversing import Conversation
@@ -588,7 +589,8 @@ def test_every_answer_carries_the_security_headers(protected_mcp_server: Protect
     for client in people:
         for name, answer in pages_of(client, server).items():
             assert answer.status_code < 500, name
-            assert answer.headers["Content-Security-Policy"] == CONTENT_SECURITY_POLICY, name
+            ours = MEDIA_POLICY if isinstance(answer, MediaResponse) else CONTENT_SECURITY_POLICY
+            assert answer.headers["Content-Security-Policy"] == ours, name
             assert answer.headers["Referrer-Policy"] in {"same-origin", "no-referrer"}, name
             assert answer.headers["X-Frame-Options"] == "DENY", name
             assert answer.headers["X-Content-Type-Options"] == "nosniff", name
