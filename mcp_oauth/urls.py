@@ -18,6 +18,7 @@ from mcp_oauth.views import (
     running,
     servers,
     tokens,
+    toolbox,
     waiting,
 )
 
@@ -35,6 +36,7 @@ urlpatterns = [
     path("workspaces/<slug:slug>/mcp/add/ask/", adding.ask, name="ask"),
     path("workspaces/<slug:slug>/mcp/import/", importing.import_servers_page, name="import_servers"),
     path("workspaces/<slug:slug>/mcp/export/", importing.export_page, name="export_servers"),
+    path("workspaces/<slug:slug>/mcp/tools/", toolbox.tools, name="tools"),
     path("workspaces/<slug:slug>/mcp/<uuid:server_id>/", servers.server, name="server"),
     path("workspaces/<slug:slug>/mcp/<uuid:server_id>/run/", running.run, name="run"),
     path("workspaces/<slug:slug>/mcp/<uuid:server_id>/edit/", editing.edit, name="edit"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -177,6 +177,16 @@ def last_known(server: McpServer, user: Person) -> Catalogue | None:
     if row is None:
         return None
     return catalogue_of(server, Listed(listings.readable(row.entries), row.truncated, row.fetched_at))
+
+
+def last_known_of_all(servers: Sequence[McpServer], user: Person) -> dict[uuid.UUID, Catalogue]:
+    """Return, by server, the listings last seen by this person, of any age; two queries, and nobody is asked."""
+    rows = listings.last_known_of_all(servers, user, Kind.TOOLS)
+    known = {server.pk: server for server in servers}
+    return {
+        pk: catalogue_of(known[pk], Listed(listings.readable(row.entries), row.truncated, row.fetched_at))
+        for pk, row in rows.items()
+    }
 
 
 def tool_counts(known: Iterable[tuple[McpServer, StoredListing]]) -> dict[uuid.UUID, int]:

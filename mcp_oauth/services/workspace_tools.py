@@ -85,10 +85,15 @@ def servers_of(workspace: Workspace | str, user: Person) -> list[McpServer]:
     place = Membership.objects.select_related("workspace").filter(user_id=user.pk, **which).first()
     if place is None:
         raise NotFound(_("There is no workspace of that name for you."))
-    in_use = McpServer.objects.filter(workspace_id=place.workspace_id, enabled=True, removal_at__isnull=True)
+    return servers_in_use(place.workspace)
+
+
+def servers_in_use(workspace: Workspace) -> list[McpServer]:
+    """Return the servers in use of a workspace, by name; who may see them is asked before."""
+    in_use = McpServer.objects.filter(workspace_id=workspace.pk, enabled=True, removal_at__isnull=True)
     servers = list(in_use.order_by("name", "pk").defer("probe_steps"))
     for server in servers:
-        server.workspace = place.workspace  # known already; spares a query for each
+        server.workspace = workspace  # known already; spares a query for each
     return servers
 
 

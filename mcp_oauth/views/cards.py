@@ -166,6 +166,11 @@ def cards_for(place: Place, user: Person, *, query: str = "") -> list[ServerCard
     return _cards(place, user, servers)
 
 
+def cards_of(place: Place, user: Person, servers: Iterable[McpServer]) -> list[ServerCard]:
+    """Return the cards of servers that are at hand, in four queries."""
+    return _cards(place, user, servers)
+
+
 def card_for(place: Place, user: Person, server: McpServer) -> ServerCard:
     """Return one server's card."""
     return _cards(place, user, [server])[0]

@@ -34,11 +34,12 @@ DESTINATIONS: Final[tuple[Destination, ...]] = (
         "connections",
         frozenset(
             {
-                *("server", "run", "waiting", "waiting_call", "edit", "delete", "diagnose"),
+                *("server", "waiting", "waiting_call", "edit", "delete", "diagnose"),
                 *("add", "ask", "import_servers", "export_servers"),
             }
         ),
     ),
+    Destination("tools", gettext_lazy("Tools"), "tools", frozenset({"run"})),
     Destination("activity", gettext_lazy("Activity"), "activity"),
     Destination("members", gettext_lazy("Members"), "members", frozenset({"member_role", "member_remove"})),
 )

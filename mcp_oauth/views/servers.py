@@ -29,12 +29,12 @@ from mcp_oauth.services.diagnosis import Diagnosis, diagnose_server
 from mcp_oauth.services.registrations import client_ids_of
 from mcp_oauth.services.removal import keep_server, schedule_removal
 from mcp_oauth.services.workspaces import Place, require_admin
-from mcp_oauth.sessions.results import ToolDescription
 from mcp_oauth.views.access import SignedInRequest, page_context, person_required, place_and_server, wants_json
 from mcp_oauth.views.cards import card_for
 from mcp_oauth.views.diagnosis import StageView, stage_views
 from mcp_oauth.views.report import report_text
 from mcp_oauth.views.sequence import Later, Sequence, drawing, what_follows
+from mcp_oauth.views.toolbox import matches
 from mcp_oauth.views.tools import ErrorView, tool_view
 
 # What the person mends by going to the authorization server; the button is offered right where it happens.
@@ -58,7 +58,7 @@ def server(request: SignedInRequest, slug: str, server_id: uuid.UUID) -> HttpRes
     context = {
         **page_context(request, place),
         "card": card_for(place, request.user, shown),
-        "tools": [tool_view(tool, run_url) for tool in listing or () if _matches(tool, query)],
+        "tools": [tool_view(tool, run_url) for tool in listing or () if matches(tool, query)],
         "truncated": listing is not None and listing.truncated,
         "left_out": listing.left_out if listing is not None else 0,
         "listing_error": ErrorView.of(error) if error else None,
@@ -183,10 +183,6 @@ def _sequence(server: McpServer, diagnosis: Diagnosis | None, stages: list[Stage
         follows=follows,
         stopped=diagnosis is not None and bool(diagnosis.failures),
     )
-
-
-def _matches(tool: ToolDescription, query: str) -> bool:
-    return query.casefold() in f"{tool.name} {tool.title} {tool.description}".casefold()
 
 
 def read_again(server: McpServer) -> None:

@@ -85,13 +85,19 @@ def tool_view(tool: ToolDescription, run_url: str) -> ToolView:
         name=tool.name,
         title=tool.title or "",
         description=(tool.description or "")[:_MAX_TEXT],
-        badges=_badges(tool.annotations if isinstance(tool.annotations, dict) else {}),
+        badges=badges_of(tool),
         parameters=parameters,
         raw_schema=_pretty(schema)[:20_000],
         run_url=f"{run_url}?tool={quote(tool.name, safe='')}",
         has_form=is_drawable(schema),
-        anchor=f"tool-{slugify(tool.name)}" if slugify(tool.name) else "tool",
+        anchor=anchor_of(tool.name),
     )
+
+
+def anchor_of(name: str) -> str:
+    """Return where a tool is on its server's page."""
+    slug = slugify(name)
+    return f"tool-{slug}" if slug else "tool"
 
 
 def _parameter(name: str, value: dict[str, Any], required: bool) -> Parameter:
@@ -119,7 +125,9 @@ def _type(value: dict[str, Any]) -> str:
     return "enum" if "enum" in value else _("any")
 
 
-def _badges(annotations: dict[str, Any]) -> tuple[Badge, ...]:
+def badges_of(tool: ToolDescription) -> tuple[Badge, ...]:
+    """Return what a server hints of a tool, with what each hint means."""
+    annotations: dict[str, Any] = tool.annotations if isinstance(tool.annotations, dict) else {}
     badges = []
     # The warning first: a hint that soothes takes none away.
     if annotations.get("destructiveHint") is True:

@@ -187,6 +187,8 @@ OUR_ADDRESSES = {
     "block.url",  # http or https, with its host beside it
     "problem.id",
     "tool.run_url",
+    "tool.url",
+    "group.card.tools_url",
     "authorization_url",
     "back_url",
     "card.delete_url",

@@ -96,6 +96,7 @@ LOGIN = 302
 MATRIX: dict[tuple[str, str], tuple[int, int, int, int]] = {
     ("home", "get"): (LOGIN, 302, 302, 302),
     ("settings", "get"): (LOGIN, 200, 200, 404),
+    ("tools", "get"): (LOGIN, 200, 200, 404),
     ("add", "get"): (LOGIN, 403, 200, 404),
     ("add", "post"): (LOGIN, 403, 400, 404),
     ("ask", "post"): (LOGIN, 403, 400, 404),
