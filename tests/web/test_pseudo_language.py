@@ -5,11 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from html.parser import HTMLParser
+from typing import Any
 
 import pytest
+from django.apps import apps
+from django.contrib import admin
 from django.contrib.auth.models import User
 from django.test import Client
 from django.urls import reverse
+from django.utils.functional import Promise
 
 from mcp_oauth.models import McpServer, Membership, Workspace
 from mcp_oauth.services import api_tokens
@@ -32,7 +36,22 @@ _VOID = ("br", "hr", "img", "input", "link", "meta", "use", "wbr", "col", "sourc
 DATA = re.compile(
     r"https?://\S+|\S+@example\.com|(\w|-)+(\.(\w|-)+)*\.(example|com)\b\S*|\b(OAuth|MCP|JSON|API|URL|ID|HTTP|UTC)\b"
     # Scopes, the initials of a name, the methods of HTTP, what a script fills in.
-    r"|\b\w+:[\w-]+\b|\boffline_access\b|\brepo\b|\b[A-Z]{2}\b|\b(GET|POST)\b|\{\w+\}|\b\w+_\w+\b"
+    r"|\b\w+:[\w-]+\b|\boffline_access\b|\brepo\b|\b[A-Z]{2}\b|\b(GET|HEAD|POST)\b|\{\w+\}|\b\w+_\w+\b"
+)
+
+# What Django's own templates leave in English, and values of columns.
+ADMIN_DATA = (
+    "NONE,NOARCHIVE",
+    "True",
+    "False",
+    "None",
+    "none",
+    "Bearer",
+    "client",
+    "misconfigured",
+    "refused",
+    "/workspaces/",
+    "/mcp/",
 )
 
 
@@ -67,8 +86,8 @@ class Words(HTMLParser):
         if self.silent:
             return
         for name, value in attrs:
-            # What a search looks in, which has both languages, and the states that are narrowed down to.
-            if name in {"data-search", "data-states"}:
+            # What a search looks in, which has both languages; what only scripts read.
+            if name in {"data-search", "data-states", "data-inline-formset"}:
                 continue
             if name == "content" and given.get("name") in {"viewport", "color-scheme"}:
                 continue
@@ -112,6 +131,10 @@ def test_what_is_not_translated_is_noticed() -> None:
     assert unmarked(page % {"name": "somebody"}, {"Ada"}) == ["Hidden", "somebody⟦ is here⟧", "Bare"]
 
 
+def new_row(workspace: Workspace, name: str, **columns: Any) -> McpServer:
+    return McpServer.objects.create(workspace=workspace, name=name, slug=name.lower(), **columns)
+
+
 @pytest.fixture
 def place() -> tuple[Workspace, User, dict[str, McpServer]]:
     """Write a workspace with a server in every state, tools, tokens and a second member."""
@@ -134,16 +157,22 @@ def paths(workspace: Workspace, servers: dict[str, McpServer]) -> Iterator[str]:
     yield "/nothing/here/"
 
 
-def test_every_page_says_translated_words_only(
-    pseudo: None, place: tuple[Workspace, User, dict[str, McpServer]]
-) -> None:
-    workspace, user, servers = place
+def data_of(workspace: Workspace, servers: dict[str, McpServer]) -> set[str]:
+    """Return what the pages of the place say that nobody translates."""
     names = {server.name for server in servers.values()} | {workspace.name, workspace.slug, "Nightly"}
     names |= {name for person in User.objects.all() for name in (person.username, person.username[:2].upper())}
     names |= {known.name for known in known_servers().values()} | {"Claude", "VS Code", "Cursor", ".mcp.json"}
     names |= {DATA.sub(" ", server.contact_error) for server in servers.values() if server.contact_error}
     # What scopes are about is read out of them, and one operation of the API has a name of one word.
     names |= {"events", "issues", "pages", "jira work", "org", "complete"}
+    return names
+
+
+def test_every_page_says_translated_words_only(
+    pseudo: None, place: tuple[Workspace, User, dict[str, McpServer]]
+) -> None:
+    workspace, user, servers = place
+    names = data_of(workspace, servers)
     client = browser_of(user)
 
     found: dict[str, str] = {}
@@ -155,3 +184,98 @@ def test_every_page_says_translated_words_only(
 
     assert found == {}
     assert unmarked(Client().get("/accounts/login/").content.decode(), set()) == []
+
+
+def test_every_answer_to_a_form_says_translated_words_only(
+    pseudo: None, place: tuple[Workspace, User, dict[str, McpServer]]
+) -> None:
+    workspace, user, servers = place
+    # Nobody listens on the discard port.
+    server = new_row(workspace, "Nobody", url="http://127.0.0.1:9/mcp", auth_mode="none")
+    names = data_of(workspace, servers) | {"Nobody", "Typed", "Bearer", "typed words", "KEY", "/mcp", "server/discover"}
+    client = browser_of(user)
+
+    def to(view: str, *about: Any) -> str:
+        return reverse(f"mcp_oauth:{view}", args=about)
+
+    at, of = workspace.slug, (workspace.slug, server.pk)
+    file = (
+        '{"mcpServers": {"Typed": {"url": "http://127.0.0.1:9/mcp", "headers": {"X-Key": "${KEY}"}}, "b": 1, "c": {}}}'
+    )
+    posts: list[tuple[str, dict[str, Any]]] = [
+        (to("tokens"), {"name": "", "workspace": "", "days": "9999"}),
+        (to("members", at), {"who": "typed words", "role": "admin"}),
+        (to("add", at), {"url": "not an address"}),
+        (to("add", at), {"url": "http://10.0.0.1/mcp"}),
+        (to("add", at), {"url": server.url, "name": "Typed"}),
+        (to("import_servers", at), {"text": "{"}),
+        (to("import_servers", at), {"text": file}),
+        (to("edit", *of), {"name": "", "url": "ftp://typed", "auth_mode": ""}),
+        (to("edit", *of), {"name": "Typed", "url": server.url, "auth_mode": "headers", "headers": "Bearer"}),
+        (to("refresh", *of), {}),
+        (to("diagnose", *of), {}),
+        (to("run", *of), {"tool": "typed_tool", "arguments": "{"}),
+        (to("start"), {"server": str(server.pk)}),
+        (to("start"), {"server": str(servers["Old CRM"].pk)}),
+        (to("disconnect"), {"server": str(servers["Linear"].pk)}),
+        (to("delete", *of), {}),
+        (to("disconnect_everything"), {}),
+    ]
+
+    found: dict[str, str] = {}
+    answers = [(path, client.post(path, data, follow=True)) for path, data in posts]
+    answers += [(path, client.get(path)) for path in (to("callback"), f"{to('callback')}?state=none&code=none")]
+    answers += [(path, client.get(path, follow=True)) for path in (to("settings", at), to("diagnose", *of))]
+    for path, answer in answers:
+        assert answer.status_code < 500, path
+        found = {text: path for text in unmarked(answer.content.decode(), names)} | found
+
+    assert found == {}
+    assert len({answer.status_code for _path, answer in answers}) >= 3, "Refused in several ways."
+
+
+def test_the_api_says_translated_words_only(pseudo: None, place: tuple[Workspace, User, dict[str, McpServer]]) -> None:
+    workspace, user, servers = place
+    client = browser_of(user)
+    at = f"/api/v1/servers/{servers['Notion'].pk}/tools/"
+
+    answers = [
+        client.get(at),
+        Client().get(at),
+        client.get("/api/v1/servers/00000000-0000-4000-8000-000000000000/tools/"),
+        client.post(f"{at}create_page/call/", "{", content_type="application/json"),
+        client.delete(at),
+    ]
+
+    for answer in answers:
+        error = answer.json()["error"]
+        said = [error["message"], *([error["next_step"]] if "next_step" in error else [])]
+        left = [text for text in said if unmarked(text, data_of(workspace, servers))]
+        assert left == [], (answer.status_code, error)
+    assert {answer.status_code for answer in answers} >= {400, 401, 404}
+
+
+def test_the_admin_says_translated_words_only(
+    pseudo: None, place: tuple[Workspace, User, dict[str, McpServer]]
+) -> None:
+    workspace, user, servers = place
+    User.objects.filter(pk=user.pk).update(is_staff=True, is_superuser=True)
+    client = browser_of(User.objects.get(pk=user.pk))
+    shown = [model for model in apps.get_app_config("mcp_oauth").get_models() if model in admin.site._registry]
+    names = data_of(workspace, servers) | set(ADMIN_DATA) | {server.slug for server in servers.values()}
+    # Columns that are looked up by their own name have no other.
+    columns = [field for model in shown for field in model._meta.fields if hasattr(field, "verbose_name")]
+    unnamed = [field.name.replace("_", " ") for field in columns if not isinstance(field.verbose_name, Promise)]
+    names |= {form for name in unnamed for form in (name, name.capitalize())}
+
+    found: dict[str, str] = {}
+    for model in shown:
+        place_of = f"/admin/mcp_oauth/{model._meta.model_name}/"
+        one = model._default_manager.first()
+        for path in [place_of, f"{place_of}add/", *([f"{place_of}{one.pk}/change/"] if one is not None else [])]:
+            answer = client.get(path)
+            assert answer.status_code in {200, 403}, path
+            found = {text: path for text in unmarked(answer.content.decode(), names)} | found
+
+    assert len(shown) > 5
+    assert found == {}
