@@ -123,7 +123,7 @@ def renew(grant: McpServerOAuth, lease: uuid.UUID) -> None:
         needs_person(grant, "client_forgotten")
     except ConfigurationError as error:
         # Nobody was asked: the client went away when a colleague's refresh found it forgotten, or was replaced.
-        logger.info("grant %s cannot be asked for: %s", grant.pk, error.user_message)
+        logger.info("grant %s cannot be asked for: %s", grant.pk, error)
         needs_person(grant, "misconfigured" if grant.server.is_unattended else "client_forgotten")
     except TokenRequestFailed as error:
         logger.info("refresh of grant %s refused: %s", grant.pk, error.code)

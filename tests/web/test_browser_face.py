@@ -191,7 +191,7 @@ def test_nothing_moves_for_who_asked_for_less_motion(everything: Callable[..., R
 
 @pytest.mark.parametrize("width", [320, 1280])
 def test_a_page_reads_from_right_to_left(everything: Callable[..., Reader], settings: Any, width: int) -> None:
-    settings.LANGUAGE_CODE = "ar"
+    settings.LANGUAGE_CODE, settings.LANGUAGES = "ar", [("ar", "العربية")]
     reader = everything(viewport=(width, 800))
     page = reader.settings()
 
