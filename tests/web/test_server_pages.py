@@ -42,7 +42,7 @@ CANARY = "canary-51c8"
 NOBODY = "http://127.0.0.1:9/mcp"
 JSON = "application/json"
 OF_A_SERVER = ("server", "run", "edit", "delete", "keep", "refresh", "diagnose", "waiting")
-OF_A_WORKSPACE = ("settings", "add", "ask", "import_servers", "export_servers", "members")
+OF_A_WORKSPACE = ("settings", "add", "ask", "import_servers", "export_servers", "members", "tools")
 # An administrator agreed to everything that a change ends.
 AGREED = {"agreed": ["grants", "flows", "secrets"]}
 
