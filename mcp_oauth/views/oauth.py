@@ -9,6 +9,7 @@ from django.contrib import messages
 from django.http import HttpRequest, HttpResponse, JsonResponse, QueryDict
 from django.shortcuts import redirect, render, resolve_url
 from django.urls import reverse
+from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.views.decorators.debug import sensitive_variables
 from django.views.decorators.http import require_POST, require_safe
@@ -20,7 +21,7 @@ from mcp_oauth.exceptions import (
     NotFound,
     NotSignedIn,
 )
-from mcp_oauth.models import AuthorizationFlow, McpServer
+from mcp_oauth.models import AuthorizationFlow, McpServer, ToolCall
 from mcp_oauth.oauth.registration import client_metadata_document
 from mcp_oauth.services import connections, flows, limits
 from mcp_oauth.services.registrations import client_metadata_url, redirect_uri
@@ -118,9 +119,11 @@ def callback(request: HttpRequest) -> HttpResponse:
         "next_step": error.next_step if error is not None else "",
         "code": error.code if error is not None else "",
         "server_name": server.name if server is not None else "",
+        "slug": server.workspace.slug if server is not None else "",
         "server_id": str(server.pk) if server is not None else "",
         "flow_id": str(flow.pk) if flow is not None else "",
         "back_url": _way_back(request, server),
+        "waiting": _waiting_call(request, server) if error is None else None,
         "sign_in_url": _sign_in_url() if isinstance(error, NotSignedIn) else "",
     }
     response = render(request, "mcp_oauth/callback.html", context, status=error.http_status if error else 200)
@@ -226,6 +229,19 @@ def _way_back(request: HttpRequest, server: McpServer | None) -> str:
     except NotFound:
         return reverse("mcp_oauth:home")
     return _settings_url(server)
+
+
+def _waiting_call(request: HttpRequest, server: McpServer | None) -> ToolCall | None:
+    """Return the newest call of the person's that waited for this access and can go on now."""
+    if server is None or request.user.pk is None:
+        return None
+    rows = ToolCall.objects.filter(
+        server_id=server.pk,
+        user_id=request.user.pk,
+        state=ToolCall.State.AUTHORIZATION_REQUIRED,
+        resumable_until__gt=timezone.now(),
+    )
+    return rows.order_by("-started_at").only("pk", "tool", "server_id").first()
 
 
 def _sign_in_url() -> str:

@@ -15,20 +15,29 @@ from django.utils.translation import gettext as _
 from django.views.decorators.debug import sensitive_post_parameters, sensitive_variables
 from django.views.decorators.http import require_http_methods
 
-from mcp_oauth.exceptions import AuthorizationRequired, InputRequired, InsufficientScope, InvalidRequest, McpOAuthError
-from mcp_oauth.models import McpServer
+from mcp_oauth.exceptions import (
+    AuthorizationRequired,
+    InputRequired,
+    InsufficientScope,
+    InvalidRequest,
+    McpOAuthError,
+    NotFound,
+)
+from mcp_oauth.models import McpServer, ToolCall
 from mcp_oauth.services import catalog, limits
-from mcp_oauth.services.calls import call_tool
+from mcp_oauth.services.calls import call_tool, cancel_call, find_call, resume_call
 from mcp_oauth.services.schema_check import problems_of
 from mcp_oauth.services.workspaces import Person
 from mcp_oauth.sessions.results import ToolDescription
 from mcp_oauth.views.access import MediaResponse, SignedInRequest, page_context, person_required, place_and_server
 from mcp_oauth.views.cards import card_for
-from mcp_oauth.views.content import result_view
+from mcp_oauth.views.content import ResultView, result_view
+from mcp_oauth.views.questions import answers_from, questions_for
 from mcp_oauth.views.schema_form import form_of, is_drawable
 from mcp_oauth.views.schema_nodes import Node, fields_of, node_at, root_fields, value_of, with_problems
 from mcp_oauth.views.schema_values import ABSENT, Unreadable, json_from
 from mcp_oauth.views.servers import read_again
+from mcp_oauth.views.snippets import Snippet, snippets
 from mcp_oauth.views.tools import ErrorView, tool_view
 
 # What the person mends by going to the authorization server; the button is offered right where it happens.
@@ -36,7 +45,9 @@ _MENDED_BY_THE_PERSON: Final = (AuthorizationRequired, InsufficientScope)
 # The name of the form's fields.
 _FORM: Final = "a"
 # Buttons that change the form and run nothing.
-_CHANGES: Final = ("add", "remove", "show", "switch")
+_CHANGES: Final = ("add", "remove", "show", "switch", "copy")
+# Buttons that do something with the call whose id they carry.
+_ON_A_CALL: Final = ("continue", "decline", "give_up")
 
 
 @dataclass(frozen=True)
@@ -74,52 +85,123 @@ class Typed:
         return found if isinstance(found, dict) else {}
 
 
+@dataclass(frozen=True)
+class Outcome:
+    """What came of pressing a button: a result, an error, or a call that waits for its person."""
+
+    result: ResultView | None = None
+    error: McpOAuthError | None = None
+    call: ToolCall | None = None
+
+
 @sensitive_variables()
 @sensitive_post_parameters()
 @require_http_methods(["GET", "HEAD", "POST"])
 @person_required
 def run(request: SignedInRequest, slug: str, server_id: uuid.UUID) -> HttpResponse:
-    """Show a tool's form, and run it; what was typed is kept whatever happens."""
+    """Show a tool's form, run it, and go on with a call that waits; what was typed is kept whatever happens.
+
+    ``?part=run`` is what changes alone, for a page that shows it in its place.
+    """
     place, server = place_and_server(request, slug, server_id)
     name = request.GET.get("tool", "")
-    error: McpOAuthError | None = None
+    outcome = Outcome()
     try:
         tool = _tool(server, request.user, name, ask="form" in request.POST)
     except McpOAuthError as failure:
-        error, tool = failure, None
+        outcome, tool = Outcome(error=failure), None
     typed = typed_so_far(tool, request.POST if request.method == "POST" else None, request.GET.get("as") == "json")
-    result = None
-    if request.method == "POST" and error is None and not any(change in request.POST for change in _CHANGES):
-        typed = checked(tool, typed)
-        started = time.perf_counter()
-        try:
-            if not typed.problems:
-                limits.count(request.user, "call")
-                answer = call_tool(server, request.user, name, typed.arguments())
-                result = result_view(answer, round((time.perf_counter() - started) * 1000))
-        except McpOAuthError as failure:
-            error = failure
+    if request.method == "POST" and outcome.error is None and not any(change in request.POST for change in _CHANGES):
+        typed, outcome = _pressed(request, server, name, tool, typed)
     tool = tool or _tool(server, request.user, name, ask=False)
     run_url = reverse("mcp_oauth:run", args=[slug, server.pk])
     read_again(server)
+    error, call = outcome.error, outcome.call
+    reauth = isinstance(error, _MENDED_BY_THE_PERSON)
+    unfit = error if getattr(error, "field", "") else None
     context = {
         **page_context(request, place),
         "card": card_for(place, request.user, server),
         "tool": tool_view(tool, run_url) if tool is not None else None,
         "tool_name": name,
         "typed": typed,
-        "run_url": request.get_full_path(),
-        "error": ErrorView.of(error) if error else None,
-        "reauth": isinstance(error, _MENDED_BY_THE_PERSON),
-        "questions": error.questions if isinstance(error, InputRequired) else [],
-        "waiting_url": _waiting_url(slug, server, error),
-        "result": result,
-        "back_url": reverse("mcp_oauth:server", args=[slug, server.pk]),
+        "error": ErrorView.of(error) if error is not None and not isinstance(error, InputRequired) else None,
+        "reauth": reauth,
+        "call": call,
+        "questions": questions_for(call, request.POST if unfit else None, unfit) if call is not None else [],
+        "result": outcome.result,
+        "snippets": _snippets(request, server, name, typed) if tool is not None else (),
+        "copying": "copy" in request.POST,
     }
-    status = error.http_status if error else 400 if typed.problems else 200
-    response = MediaResponse(render_to_string("mcp_oauth/run.html", context, request), status=status)
+    if request.GET.get("part") == "run":
+        response: HttpResponse = MediaResponse(render_to_string("mcp_oauth/_run.html", context, request))
+    else:
+        status = error.http_status if error is not None else 400 if typed.problems else 200
+        response = MediaResponse(render_to_string("mcp_oauth/run.html", context, request), status=status)
     response["Cache-Control"] = "no-store"
     return response
+
+
+def _pressed(
+    request: SignedInRequest, server: McpServer, name: str, tool: ToolDescription | None, typed: Typed
+) -> tuple[Typed, Outcome]:
+    """Run the tool, or do with a call that waits what was pressed."""
+    posted = request.POST
+    waiting = next((posted[button] for button in _ON_A_CALL if button in posted), "")
+    started = time.perf_counter()
+    call: ToolCall | None = None
+    try:
+        if waiting:
+            call = _own_call(waiting, request, server, name)
+            if "give_up" in posted:
+                cancel_call(call, request.user)
+                return typed, Outcome()
+            limits.count(request.user, "call")
+            answer = resume_call(call, request.user, answers=answers_from(call, posted))
+        else:
+            typed = checked(tool, typed)
+            if typed.problems:
+                return typed, Outcome()
+            limits.count(request.user, "call")
+            call_id = posted.get("call_id") or None
+            answer = call_tool(server, request.user, name, typed.arguments(), call_id=call_id)
+    except McpOAuthError as failure:
+        return typed, Outcome(error=failure, call=_waiting(failure, call, request))
+    return typed, Outcome(result=result_view(answer, round((time.perf_counter() - started) * 1000)))
+
+
+def _own_call(call_id: str, request: SignedInRequest, server: McpServer, name: str) -> ToolCall:
+    """Return a call of this very tool.
+
+    Raises:
+        NotFound: there is none of that id for this person.
+    """
+    call = find_call(call_id, request.user)
+    if call.server_id != server.pk or call.tool != name:
+        raise NotFound(_("There is no call of that id for you."))
+    return call
+
+
+def _waiting(error: McpOAuthError, before: ToolCall | None, request: SignedInRequest) -> ToolCall | None:
+    """Return the call that goes on once the person has done something, if there is one."""
+    call_id = getattr(error, "call", "") or (str(before.pk) if before is not None else "")
+    if not call_id:
+        return None
+    try:
+        call = find_call(call_id, request.user)
+    except McpOAuthError:  # gone meanwhile; the error says enough
+        return None
+    return call if call.is_waiting else None
+
+
+def _snippets(request: SignedInRequest, server: McpServer, name: str, typed: Typed) -> tuple[Snippet, ...]:
+    """Return what is typed as programs write it; nothing where it is no JSON object yet."""
+    try:
+        arguments = typed.arguments()
+    except InvalidRequest:
+        return ()
+    url = request.build_absolute_uri(reverse("mcp_oauth:api_call", args=[server.pk, name])) if name else ""
+    return snippets(server, name, arguments, url=url, username=request.user.get_username())
 
 
 def _tool(server: McpServer, user: Person, name: str, *, ask: bool) -> ToolDescription | None:
@@ -223,12 +305,6 @@ def _can_travel(arguments: Any) -> bool:
 
 def _path_words(path: tuple[str | int, ...]) -> str:
     return ".".join(str(part)[:60] for part in path[:20]) or _("Arguments, as JSON")
-
-
-def _waiting_url(slug: str, server: McpServer, error: McpOAuthError | None) -> str:
-    """Return where the call goes on that an error left waiting; empty where none does."""
-    call = getattr(error, "call", "")
-    return reverse("mcp_oauth:waiting_call", args=[slug, server.pk, call]) if call else ""
 
 
 def _pretty(value: Any) -> str:

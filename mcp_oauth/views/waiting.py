@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from django.contrib import messages
-from django.http import HttpResponse, QueryDict
+from django.http import HttpResponse
 from django.shortcuts import redirect, render
 from django.template.loader import render_to_string
 from django.urls import reverse
@@ -18,16 +18,14 @@ from django.utils.translation import gettext as _
 from django.views.decorators.debug import sensitive_post_parameters, sensitive_variables
 from django.views.decorators.http import require_http_methods, require_safe
 
-from mcp_oauth.exceptions import AuthorizationRequired, InsufficientScope, McpOAuthError, NotFound, SecretUnreadable
+from mcp_oauth.exceptions import AuthorizationRequired, InsufficientScope, McpOAuthError, NotFound
 from mcp_oauth.models import ToolCall
 from mcp_oauth.services import limits
-from mcp_oauth.services.call_outcomes import questions_of
 from mcp_oauth.services.calls import cancel_call, find_call, resume_call
-from mcp_oauth.sessions.results import Question
 from mcp_oauth.views.access import MediaResponse, SignedInRequest, page_context, person_required, place_and_server
 from mcp_oauth.views.cards import card_for
 from mcp_oauth.views.content import result_view
-from mcp_oauth.views.questions import QuestionView, content_of, question_view
+from mcp_oauth.views.questions import answers_from, questions_for
 from mcp_oauth.views.tools import ErrorView
 
 # What one page shows; a person has at most MAX_WAITING_CALLS of them at a server.
@@ -91,7 +89,7 @@ def waiting_call(request: SignedInRequest, slug: str, server_id: uuid.UUID, call
         started = time.perf_counter()
         try:
             limits.count(request.user, "call")
-            answer = resume_call(call, request.user, answers=_answers(call, request))
+            answer = resume_call(call, request.user, answers=answers_from(call, request.POST))
             result = result_view(answer, round((time.perf_counter() - started) * 1000))
         except McpOAuthError as failure:
             error = failure
@@ -102,7 +100,7 @@ def waiting_call(request: SignedInRequest, slug: str, server_id: uuid.UUID, call
         "card": card_for(place, request.user, server),
         "call": call,
         # A new round of questions begins empty.
-        "questions": _shown(call, request.POST, error) if getattr(error, "field", "") else _shown(call),
+        "questions": questions_for(call, request.POST, error) if getattr(error, "field", "") else questions_for(call),
         "error": ErrorView.of(error) if error is not None and getattr(error, "call", "") != str(call.pk) else None,
         "wants": ErrorView.of(error) if error is not None and getattr(error, "call", "") == str(call.pk) else None,
         "reauth": isinstance(error, AuthorizationRequired | InsufficientScope),
@@ -111,32 +109,6 @@ def waiting_call(request: SignedInRequest, slug: str, server_id: uuid.UUID, call
     status = error.http_status if error is not None and context["error"] is not None else 200
     page = render_to_string("mcp_oauth/waiting_call.html", context, request)
     return _private(MediaResponse(page, status=status))
-
-
-def _answers(call: ToolCall, request: SignedInRequest) -> dict[str, Any] | None:
-    """Return what the person answers to what is asked now; ``None`` where nothing is."""
-    action = "decline" if "decline" in request.POST else "accept"
-    answers: dict[str, Any] = {}
-    for number, question in enumerate(questions_of(call)):
-        answers[question.key] = {"action": action}
-        if action == "accept" and question.mode == "form":
-            answers[question.key]["content"] = content_of(question, number, request.POST)
-    return answers or None
-
-
-def _shown(call: ToolCall, posted: QueryDict | None = None, error: McpOAuthError | None = None) -> list[QuestionView]:
-    """Return what is asked; ``error`` goes beside the field it is about."""
-    try:
-        questions: tuple[Question, ...] = questions_of(call)
-    except SecretUnreadable:
-        return []
-    key, _dot, name = str(getattr(error, "field", "")).partition(".")
-    return [
-        question_view(
-            question, number, posted, name if question.key == key else "", error.user_message if error else ""
-        )
-        for number, question in enumerate(questions)
-    ]
 
 
 def _private(response: HttpResponse) -> HttpResponse:

@@ -188,6 +188,8 @@ async function settled(text) {
     announce(text);
     changes.postMessage("");
   } else if ($("[data-stay]")) {
+    const onward = $("[data-continue]"); // the call that waited for this very access
+    if (onward && text !== words.refused) return onward.click();
     // This page is the answer to a POST: reloading it would run the tool again.
     const note = document.createElement("div");
     note.className = "block note";
@@ -320,7 +322,7 @@ function reportBack(main) {
   const close = $("[data-close]", main);
   close.hidden = false;
   close.addEventListener("click", () => window.close());
-  close.nextElementSibling.hidden = true; // the way back is the window behind
+  for (const link of $$("a", close.parentElement)) link.hidden = true; // the way back is the window behind
 }
 
 /* Searching, states and order. */

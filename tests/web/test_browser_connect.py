@@ -273,7 +273,7 @@ def test_a_card_offers_to_reconnect_and_says_why(
     expect(reader.card(server)).to_contain_text("4 tools")
 
 
-def test_a_failed_run_offers_to_reconnect_and_keeps_what_was_typed(
+def test_a_run_that_lacks_access_is_authorized_where_one_is_and_goes_on_by_itself(
     reader: Reader, protected_mcp_server: Serve, person: Callable[[str], Person]
 ) -> None:
     peer = protected_mcp_server(as_options=AuthorizationServerOptions(issue_refresh_token=False))
@@ -288,15 +288,13 @@ def test_a_failed_run_offers_to_reconnect_and_keeps_what_was_typed(
     notice = page.get_by_role("alert")
     expect(notice).to_be_visible()
     with page.expect_popup() as opened:
-        notice.get_by_role("button", name="Reconnect").click()
+        notice.get_by_role("button", name="Authorize and continue").click()
     peer.accept_tokens()
     answer(opened.value)
     closed(opened.value)
 
-    expect(page.locator("[data-stay]")).to_contain_text("Connected again. Nothing was run")
-    expect(page.get_by_label("Text", exact=True)).to_have_value("still here")
-    page.get_by_role("button", name="Run again").click()
     expect(page.locator("#text-1")).to_have_text("still here")
+    expect(page.get_by_label("Text", exact=True)).to_have_value("still here")
 
 
 def test_signing_out_elsewhere_leads_to_the_login_page(reader: Reader, protected_mcp_server: Serve) -> None:
