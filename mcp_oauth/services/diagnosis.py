@@ -431,7 +431,7 @@ class _Diagnosing:
             return text + " " + _("Enter its client ID when you add the server (add_mcp_server --client-id).")
         names = {"slug": self.server.workspace.slug, "server_id": self.server.pk}
         page = settings.public_url + reverse("mcp_oauth:edit", kwargs=names)
-        return text + " " + _("Enter its client ID at %(page)s, under “Pre-registered client”.") % {"page": page}
+        return text + " " + _("Enter its client ID at %(page)s, under “Client at the provider”.") % {"page": page}
 
     def preregistered(self, metadata: AuthorizationServerMetadata) -> None:
         if self.server is None:

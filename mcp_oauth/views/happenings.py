@@ -12,7 +12,7 @@ from django.utils.formats import date_format, number_format
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
-from django.utils.translation import ngettext
+from django.utils.translation import ngettext, pgettext
 
 from mcp_oauth.models import Event
 from mcp_oauth.services.activity import Happening
@@ -101,7 +101,7 @@ def _row_of_call(place: Place, happening: Happening) -> Row:
     if happening.resumable:
         names = {"slug": place.workspace.slug, "server_id": happening.server_id, "call_id": happening.id}
         url = reverse("mcp_oauth:waiting_call", kwargs=names)
-        label = _("Answer") if happening.asks else _("Continue")
+        label = pgettext("button", "Answer") if happening.asks else _("Continue")
     return Row(
         at=happening.at,
         tone=tone,

@@ -42,7 +42,7 @@ CANARY = "canary-51c8"
 NOBODY = "http://127.0.0.1:9/mcp"
 JSON = "application/json"
 OF_A_SERVER = ("server", "run", "edit", "delete", "keep", "refresh", "diagnose", "waiting")
-OF_A_WORKSPACE = ("settings", "add", "ask", "import_servers", "export_servers", "members", "tools")
+OF_A_WORKSPACE = ("settings", "add", "ask", "import_servers", "export_servers", "members", "tools", "activity")
 # An administrator agreed to everything that a change ends.
 AGREED = {"agreed": ["grants", "flows", "secrets"]}
 
@@ -97,6 +97,7 @@ MATRIX: dict[tuple[str, str], tuple[int, int, int, int]] = {
     ("home", "get"): (LOGIN, 302, 302, 302),
     ("settings", "get"): (LOGIN, 200, 200, 404),
     ("tools", "get"): (LOGIN, 200, 200, 404),
+    ("activity", "get"): (LOGIN, 200, 200, 404),
     ("add", "get"): (LOGIN, 403, 200, 404),
     ("add", "post"): (LOGIN, 403, 400, 404),
     ("ask", "post"): (LOGIN, 403, 400, 404),
