@@ -9,7 +9,8 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from django.test import Client
+from asgiref.sync import async_to_sync
+from django.test import AsyncClient, Client
 from django.urls import reverse
 from django.utils import timezone
 from pytest_django import DjangoAssertNumQueries
@@ -458,3 +459,20 @@ def test_a_file_ends_where_the_operator_says(team: Team, settings: Any, monkeypa
 
     assert body["most_rows"] == 4
     assert [row["kind"] for row in body["rows"]] == ["server_changed", "disconnected", "connected", "call"]
+
+
+def test_a_file_is_sent_by_an_asynchronous_server_as_well(team: Team) -> None:
+    client = AsyncClient()
+    client.force_login(team.root)
+
+    async def taken() -> tuple[str, bool]:
+        response: Any = await client.get(path_of(team.workspace), {"format": "json"})
+        parts = [part async for part in response.streaming_content]
+        return b"".join(parts).decode(), response.is_async
+
+    text, is_async = async_to_sync(taken)()
+
+    assert is_async
+    assert [row["id"] for row in json.loads(text)["rows"]] == [
+        row["id"] for row in rows_of(browser_of(team.root), team.workspace)
+    ]
