@@ -110,12 +110,12 @@ class Studio:
             page.goto(f"{self.base_url}{path}")
             self.keep(page, name, whole=whole)
 
-    def take_everywhere(self, name: str, path: str) -> None:
+    def take_everywhere(self, name: str, path: str, *, whole: bool = True) -> None:
         """Take a page on the desktop and on a phone, in light and in dark."""
         schemes: tuple[Scheme, ...] = ("light", "dark")
         for scheme in schemes:
-            self.take(f"{name}-desktop-{scheme}", path, scheme=scheme)
-            self.take(f"{name}-phone-{scheme}", path, scheme=scheme, phone=True)
+            self.take(f"{name}-desktop-{scheme}", path, scheme=scheme, whole=whole)
+            self.take(f"{name}-phone-{scheme}", path, scheme=scheme, phone=True, whole=whole)
 
     def keep(self, page: Page, name: str, *, whole: bool = True) -> None:
         """Write the picture of an open page."""
@@ -337,10 +337,10 @@ def activity(studio: Studio, maya: User) -> None:
     colleague = Membership.objects.create(workspace=workspace, user=other, role=Membership.Role.ADMIN)
     try:
         write_activity(write_every_state(workspace, maya), maya, other)
-        studio.take_everywhere("activity-admin", path)
+        studio.take_everywhere("activity-admin", path, whole=False)
         studio.take_everywhere("activity-nothing", f"{path}?kind=calls&outcome=running")
         Membership.objects.filter(workspace=workspace, user=maya).update(role=Membership.Role.MEMBER)
-        studio.take_everywhere("activity-member", path)
+        studio.take_everywhere("activity-member", path, whole=False)
     finally:
         colleague.delete()
         other.delete()
