@@ -182,6 +182,14 @@ OUR_ADDRESSES = {
     "add_url",
     "language.url",
     "admin_url",
+    "all_periods_url",
+    "chart.url",
+    "everything_url",
+    "export_url",
+    "new_workspace_url",
+    "newest_url",
+    "older_url",
+    "row.url",
     "arrow.number",
     "block.source",  # data: of the formats in views/content.py
     "block.url",  # http or https, with its host beside it
