@@ -23,9 +23,11 @@ from mcp_oauth.views.access import page_context
 from mcp_oauth.views.activity import Drawing
 from mcp_oauth.views.bars import bars_of
 from mcp_oauth.views.cards import ServerCard, StateChoice, StateLine, Step, grouped
-from mcp_oauth.views.content import result_view
+from mcp_oauth.views.content import ResultView, result_view
 from mcp_oauth.views.diagnosis import stage_views
 from mcp_oauth.views.marks import hue_of, initials_of
+from mcp_oauth.views.schema_form import form_of
+from mcp_oauth.views.schema_nodes import Node, root_fields, with_problems
 from mcp_oauth.views.sequence import drawing, what_follows
 from mcp_oauth.views.tools import Badge, ErrorView, Parameter, ToolView
 
@@ -96,7 +98,8 @@ def show(request: HttpRequest) -> HttpResponse:
             ("warn", "Waits for your answer"),
             ("idle", "Running"),
         ),
-        "result": result_view(ToolResult((), {"total": 42}, False, ""), 38),
+        "result": _result(),
+        "schema_fields": _fields(),
         "error": ErrorView.of(
             DiscoveryFailed("The metadata is for another issuer.", document="https://login.example.com/.well-known/x")
         ),
@@ -281,6 +284,42 @@ def _tool() -> ToolView:
         has_form=True,
         anchor="tool-create-issue",
     )
+
+
+def _result() -> ResultView:
+    """Return a result with something of every kind that needs no file."""
+    blocks = (
+        {
+            "type": "text",
+            "text": "# Report\n\nTwo issues are **open**, see [the list](https://tracker.example/issues).",
+        },
+        {"type": "text", "text": "Plain text stays as it is."},
+        {"type": "image", "data": "", "mimeType": "image/svg+xml"},
+        {"type": "resource_link", "uri": "https://tracker.example/plan.pdf", "name": "plan.pdf"},
+        {"type": "resource", "resource": {"uri": "notes://7", "mimeType": "text/plain", "text": "A note."}},
+    )
+    issues = [{"number": 1, "title": "Export fails", "open": True}, {"number": 2, "title": "Dark charts", "open": True}]
+    return result_view(ToolResult(blocks, {"issues": issues, "total": 2}, False, ""), 38)
+
+
+def _fields() -> tuple[Node, ...]:
+    """Return a form with a field of every kind, one of them with a problem."""
+    person = {"type": "object", "title": "Person", "properties": {"name": {"type": "string", "title": "Name"}}}
+    properties = {
+        "title": {"type": "string", "title": "Title", "description": "One line."},
+        "text": {"type": "string", "title": "Text", "maxLength": 2000},
+        "state": {"title": "State", "enum": ["open", "closed"]},
+        "labels": {"type": "array", "title": "Labels", "items": {"enum": ["bug", "docs"]}},
+        "urgent": {"type": "boolean", "title": "Urgent", "default": True},
+        "due": {"type": "string", "title": "Due", "format": "date"},
+        "people": {"type": "array", "title": "People", "items": person},
+        "author": {**person, "title": "Author"},
+        "where": {"title": "Where", "anyOf": [{"type": "string"}, {"type": "integer"}]},
+        "extra": {"title": "Anything"},
+    }
+    schema = {"type": "object", "properties": properties, "required": ["title", "where"]}
+    form = form_of(schema, "sample", value={"title": "", "people": [{"name": "Ada"}], "where": "here"})
+    return root_fields(with_problems(form, {"sample.1": "must have at most 2000 characters"}))
 
 
 def _steps() -> list[dict[str, Any]]:

@@ -17,6 +17,7 @@ from typing import Any, Literal
 from urllib.parse import urlsplit
 
 import django
+from mcp.server.mcpserver import MCPServer
 from playwright.sync_api import Browser, Page, Route, ViewportSize, expect, sync_playwright
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "project.settings")
@@ -28,10 +29,13 @@ from django.contrib.auth.models import User  # noqa: E402  (models exist once Dj
 from django.utils import timezone  # noqa: E402
 
 from mcp_oauth.models import McpServer, McpServerOAuth, Membership, StoredListing, Workspace  # noqa: E402
-from mcp_oauth.services.servers import add_server, probe_again  # noqa: E402
+from mcp_oauth.services.servers import ServerSettings, add_server, probe_again  # noqa: E402
 from project.demo.content import servers_of_the_demonstration  # noqa: E402
 from tests.availability import CHROMIUM_ARGUMENTS, chromium_path  # noqa: E402
 from tests.pictures import with_few_colours  # noqa: E402
+from tests.servers.conversing import Conversation  # noqa: E402
+from tests.servers.mcp import open_mcp_server  # noqa: E402
+from tests.servers.showing import add_showing_tools  # noqa: E402
 from tests.web.happened import write_activity  # noqa: E402
 from tests.web.states import write_every_state  # noqa: E402
 
@@ -246,9 +250,9 @@ def _run(studio: Studio, server_path: str) -> None:
         ("run-bad-json", '{"status": open}', False),
     ):
         with studio.page(phone=phone) as page:
-            page.goto(f"{studio.base_url}{server_path}run/?tool=list_issues")
+            page.goto(f"{studio.base_url}{server_path}run/?tool=list_issues&as=json")
             page.get_by_label("Arguments, as JSON").fill(arguments)
-            page.get_by_role("button", name="Run again").or_(page.get_by_role("button", name="Run")).first.click()
+            page.locator("[data-run]").click()
             expect(page.locator("#answer").or_(page.get_by_role("alert")).first).to_be_visible()
             studio.keep(page, name)
 
@@ -257,15 +261,54 @@ def _want_more(studio: Studio, home: str, tracker: McpServer) -> None:
     """Show a tool that asks for more than was granted, and decline it."""
     with studio.page() as page:
         page.goto(f"{studio.base_url}{home}{tracker.pk}/run/?tool=close_issue")
-        page.get_by_role("textbox").fill('{"number": 1}')
-        page.get_by_role("button", name="Run").click()
-        expect(page.get_by_role("button", name="Grant access")).to_be_visible()
+        page.get_by_label("Number").fill("1")
+        page.locator("[data-run]").click()
+        expect(page.get_by_role("button", name="Authorize and continue")).to_be_visible()
         studio.keep(page, "run-wants-more-access")
     studio.take_everywhere("settings-wants-more-access", home)
     with studio.page() as page:
         page.goto(f"{studio.base_url}{home}")
         page.get_by_role("button", name="Not now").click()
         expect(page.get_by_role("button", name="Not now")).to_have_count(0)
+
+
+def travel(studio: Studio, maya: User) -> None:
+    """Show forms and answers of every kind, at a server that is all of them."""
+    workspace = _workspace("wanderlust", "Wanderlust", maya)
+    home = f"/workspaces/{workspace.slug}/mcp/"
+    talk = Conversation()
+
+    def add_tools(server: MCPServer[Any]) -> None:
+        add_showing_tools(server)
+        talk.register(server)
+
+    with open_mcp_server(tools=add_tools) as peer:
+        server = add_server(workspace, ServerSettings(name="Travel", url=peer.url))
+        path = f"{studio.base_url}{home}{server.pk}/"
+        with studio.page() as page:  # lists the tools
+            page.goto(path)
+        studio.take_everywhere("tools", f"{home}tools/")
+        studio.take_everywhere("run-form", f"{home}{server.pk}/run/?tool=plan_journey")
+        kinds: tuple[tuple[str, bool, Scheme], ...] = (("desktop-light", False, "light"), ("phone-dark", True, "dark"))
+        for kind, phone, scheme in kinds:
+            with studio.page(phone=phone, scheme=scheme) as page:
+                page.goto(f"{path}run/?tool=plan_journey")
+                page.get_by_role("button", name="Add Guests").click()
+                page.get_by_role("group", name="Guest 1").get_by_label("Age").fill("37")
+                page.locator("#run").evaluate("form => { form.noValidate = true; }")
+                page.locator("[data-run]").click()
+                expect(page.get_by_role("alert")).to_be_visible()
+                studio.keep(page, f"run-errors-{kind}")
+                for tool in ("show_everything", "list_legs"):
+                    page.goto(f"{path}run/?tool={tool}")
+                    page.locator("[data-run]").click()
+                    expect(page.locator("#answer")).to_be_visible()
+                    studio.keep(page, f"run-{tool.replace('_', '-')}-{kind}")
+                page.goto(f"{path}run/?tool=book_table")
+                page.get_by_label("Day").fill("friday")
+                page.locator("[data-run]").click()
+                expect(page.get_by_text("Who comes on friday?")).to_be_visible()
+                studio.keep(page, f"run-question-{kind}")
 
 
 def northwind(studio: Studio, maya: User) -> None:
@@ -404,6 +447,7 @@ def main() -> int:
             browser = playwright.chromium.launch(executable_path=executable, args=CHROMIUM_ARGUMENTS)
             studio = Studio(browser, base_url)
             acme(studio, maya, port)
+            travel(studio, maya)
             northwind(studio, maya)
             every_state(studio, maya)
             activity(studio, maya)

@@ -101,7 +101,7 @@ def add_showing_tools(server: MCPServer[Any]) -> None:
     """Register the tools."""
 
     @server.tool(title="Plan a trip", annotations=ToolAnnotations(read_only_hint=False), structured_output=False)
-    def plan_trip(
+    def plan_journey(
         title: Annotated[
             str, Field(title="Title", description="What the trip is called.", min_length=3, max_length=80)
         ],

@@ -10,10 +10,10 @@ from playwright.sync_api import expect
 from mcp_oauth import list_tools
 from mcp_oauth.models import McpServer, ToolCall
 from tests.people import new_server
-from tests.servers import OpenServer
+from tests.servers import OpenServer, ProtectedServer
 from tests.servers.conversing import Conversation
 from tests.servers.showing import add_showing_tools
-from tests.web.browser import Reader, assert_accessible, assert_fits, focus_by_tab
+from tests.web.browser import Reader, answer, assert_accessible, assert_fits, closed, focus_by_tab
 from tests.web.conftest import OpenBrowser
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
@@ -29,7 +29,7 @@ def travel_of(reader: Reader, serve: Serve) -> McpServer:
 
 def test_a_nested_form_is_filled_in_where_one_is(reader: Reader, open_mcp_server: Serve) -> None:
     server = travel_of(reader, open_mcp_server)
-    page = reader.open(reader.server_path(server, "run/?tool=plan_trip"))
+    page = reader.open(reader.server_path(server, "run/?tool=plan_journey"))
 
     page.get_by_label("Title").fill("To the sea")
     page.get_by_label("Kind of How to travel").select_option("Flight")
@@ -46,24 +46,24 @@ def test_a_nested_form_is_filled_in_where_one_is(reader: Reader, open_mcp_server
     page.get_by_text("Copy as code").click()
     expect(page.locator("#snippet-python")).to_contain_text("'luggage': 2")
     assert_accessible(page, "a nested form with code")
-    page.get_by_role("button", name="Run plan_trip").click()
+    page.get_by_role("button", name="Run plan_journey").click()
 
     expect(page.locator("#text-1")).to_have_text("To the sea by flight with 1 guests")
     expect(page.locator("#answer")).to_be_focused()
     expect(page.get_by_label("Title")).to_have_value("To the sea")
-    assert page.url.endswith("tool=plan_trip")
+    assert page.url.endswith("tool=plan_journey")
 
 
 def test_a_problem_is_beside_its_field_and_one_link_away(reader: Reader, open_mcp_server: Serve) -> None:
     server = travel_of(reader, open_mcp_server)
-    page = reader.open(reader.server_path(server, "run/?tool=plan_trip"))
+    page = reader.open(reader.server_path(server, "run/?tool=plan_journey"))
 
     page.get_by_label("Title").fill("x" * 3)
     page.get_by_role("button", name="Edit as JSON").click()
     page.get_by_label("Arguments, as JSON").fill('{"title": "x", "travel": {"kind": "train"}}')
     page.get_by_role("button", name="Fill in a form").click()
     page.locator("#run").evaluate("form => { form.noValidate = true; }")
-    page.get_by_role("button", name="Run plan_trip").click()
+    page.get_by_role("button", name="Run plan_journey").click()
 
     expect(page.get_by_role("alert")).to_contain_text("Title must have at least 3 characters")
     assert_accessible(page, "a form with a problem")
@@ -102,13 +102,13 @@ def test_a_phone_runs_a_tool_and_nothing_sticks_out(
     page.get_by_label("Search tools").fill("trip")
     if not javascript:
         page.get_by_role("button", name="Search").click()
-    page.get_by_role("link", name="Run plan_trip").click()
+    page.get_by_role("link", name="Run plan_journey").click()
     page.get_by_label("Title").fill("To the sea")
     page.get_by_role("button", name="Add Room").click()
     page.get_by_label("Beds").fill("2")
     if javascript:
         assert_fits(page, "the form")
-    page.get_by_role("button", name="Run plan_trip").click()
+    page.get_by_role("button", name="Run plan_journey").click()
     expect(page.locator("#text-1")).to_contain_text("To the sea by train")
     reader.open(reader.server_path(server, "run/?tool=show_everything"))
     page.get_by_role("button", name="Run show_everything").click()
@@ -176,3 +176,32 @@ def test_a_long_call_shows_its_progress_and_is_cancelled(
     expect(page.get_by_text("Step 3")).to_be_visible()
     conversation.gate("slow").open()
     expect(page.locator("#text-1")).to_have_text("Done after 3 steps.")
+
+
+def test_from_signing_in_to_the_first_result_on_a_new_server_are_five_clicks(
+    open_browser: OpenBrowser, protected_mcp_server: Callable[..., ProtectedServer]
+) -> None:
+    reader = open_browser(signed_in=False)
+    server = new_server(reader.workspace, protected_mcp_server().url)
+    clicks: list[str] = []
+    reader.context.expose_function("clicked", lambda text: clicks.append(text))
+    # As the browser counts them, in every window, the provider's own pages too.
+    reader.context.add_init_script(
+        "addEventListener('click', ({ target, detail }) => { if (detail) clicked(target.innerText || ''); }, true)"
+    )
+    page = reader.settings()
+    page.get_by_label("Username").fill(reader.user.get_username())
+    page.get_by_label("Password").fill("secret")
+    page.keyboard.press("Enter")
+
+    with page.expect_popup() as opened:
+        reader.card(server).get_by_role("button", name="Connect with OAuth").click()
+    answer(opened.value)
+    closed(opened.value)
+    reader.card(server).get_by_role("link", name="Tools", exact=False).first.click()
+    page.get_by_role("link", name="Run whoami").click()
+    page.get_by_role("button", name="Run whoami").click()
+
+    expect(page.locator("#text-1")).to_have_text("ada")
+    # The provider's own button "Sign in" is for who is not signed in there.
+    assert len([click for click in clicks if "Sign in" not in click]) == 5, clicks

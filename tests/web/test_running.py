@@ -49,7 +49,7 @@ def test_a_form_is_filled_in_without_script_and_the_tool_gets_the_right_types(
     travel: tuple[Client, McpServer, OpenServer],
 ) -> None:
     browser, server, peer = travel
-    page = page_of(server, "plan_trip")
+    page = page_of(server, "plan_journey")
 
     more = text(browser.post(page, {**TRIP, "add": "a.2"}))
     assert 'name="a.2.0.0"' in more
@@ -73,7 +73,7 @@ def test_what_does_not_fit_is_named_beside_its_field_and_nothing_is_sent(
 ) -> None:
     browser, server, peer = travel
 
-    refused = browser.post(page_of(server, "plan_trip"), {**TRIP, "a.0": "x", "a.5": "much", "a.3": "tomorrow"})
+    refused = browser.post(page_of(server, "plan_journey"), {**TRIP, "a.0": "x", "a.5": "much", "a.3": "tomorrow"})
 
     page = text(refused)
     assert refused.status_code == 400
@@ -87,7 +87,7 @@ def test_what_does_not_fit_is_named_beside_its_field_and_nothing_is_sent(
 
 def test_fields_turn_into_json_and_back_with_everything_typed(travel: tuple[Client, McpServer, OpenServer]) -> None:
     browser, server, _peer = travel
-    page = page_of(server, "plan_trip")
+    page = page_of(server, "plan_journey")
 
     as_json = browser.post(page, {**TRIP, "a.0": "x", "switch": "json"})
     typed = as_json.context["typed"].text
@@ -102,7 +102,7 @@ def test_fields_turn_into_json_and_back_with_everything_typed(travel: tuple[Clie
 def test_json_is_checked_as_well(travel: tuple[Client, McpServer, OpenServer]) -> None:
     browser, server, peer = travel
 
-    refused = browser.post(page_of(server, "plan_trip"), {"arguments": '{"travel": {"kind": "flight"}}'})
+    refused = browser.post(page_of(server, "plan_journey"), {"arguments": '{"travel": {"kind": "flight"}}'})
 
     assert refused.status_code == 400
     assert '<a href="#arguments">title</a> is needed' in text(refused)
@@ -188,12 +188,12 @@ def test_the_call_can_be_copied_and_what_was_copied_works(
 ) -> None:
     browser, server, peer = travel
     awkward = """It's "quoted" $HOME `id` \\n {x}"""
-    page = browser.post(page_of(server, "plan_trip"), {**TRIP, "a.0": awkward, "copy": "1"})
+    page = browser.post(page_of(server, "plan_journey"), {**TRIP, "a.0": awkward, "copy": "1"})
     code = {snippet.key: snippet.text for snippet in page.context["snippets"]}
 
     words = shlex.split(code["curl"].replace("\\\n", " "))
     assert words[:4] == ["curl", "--fail-with-body", "-X", "POST"]
-    assert words[4] == f"http://testserver/api/v1/servers/{server.pk}/tools/plan_trip/call/"
+    assert words[4] == f"http://testserver/api/v1/servers/{server.pk}/tools/plan_journey/call/"
     assert "Authorization: Bearer $TOKEN" in words
     assert json.loads(words[-1])["arguments"]["title"] == awkward
 
@@ -207,7 +207,7 @@ def test_the_call_can_be_copied_and_what_was_copied_works(
         code["python"].replace("from mcp_oauth import call_tool", ""),
         {"call_tool": lambda *given: found.update(given=given) or "x", "user": "ada"},
     )
-    assert found["given"][1:3] == ("ada", "plan_trip")
+    assert found["given"][1:3] == ("ada", "plan_journey")
     assert found["given"][3]["title"] == awkward
     assert peer.rpc_methods.count("tools/call") == 1
 
@@ -215,7 +215,7 @@ def test_the_call_can_be_copied_and_what_was_copied_works(
 def test_only_the_part_that_changes_is_sent_to_script(travel: tuple[Client, McpServer, OpenServer]) -> None:
     browser, server, _peer = travel
 
-    part = browser.post(page_of(server, "plan_trip", "&part=run"), {**TRIP, "a.0": "x"})
+    part = browser.post(page_of(server, "plan_journey", "&part=run"), {**TRIP, "a.0": "x"})
 
     assert part.status_code == 200
     assert "Nothing was sent yet" in text(part)
