@@ -24,6 +24,8 @@ _MOST_STEPS: Final = 20
 # Members copied while one form is read: a hundred times what a large schema has.
 _MOST_WORK: Final = 300_000
 
+# What is said of all alternatives tells none of them apart.
+_OF_ALL: Final = ("title", "description", "default")
 _PLAIN: Final[dict[str, Plain]] = {
     "string": "string",
     "number": "number",
@@ -80,9 +82,9 @@ def shape_of(schema: Any, document: Document) -> Shape:
             return Shape(inner.kind, inner.schema, nullable or inner.nullable, inner.choices, inner.variants)
         # Alternatives that only say which members are needed are for the check, not for the form.
         if left and not all(set(part) <= {"required", "title", "description"} for part in left):
-            return Shape(
-                "variant", outer, nullable, variants=tuple(_joined(outer, part) for part in left[:MOST_VARIANTS])
-            )
+            shared = {key: value for key, value in outer.items() if key not in _OF_ALL}
+            variants = tuple(_joined(shared, part) for part in left[:MOST_VARIANTS])
+            return Shape("variant", outer, nullable, variants=variants)
         whole = outer
     return _simple(whole, document, nullable)
 
@@ -172,9 +174,8 @@ def _has_members(whole: Mapping[str, Any]) -> bool:
 
 
 def _of_type(whole: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """Return one of several types as a schema of its own; a title for all of them tells none apart."""
-    shared = ("title", "description", "default")
-    return {key: value for key, value in whole.items() if key not in shared} | {"type": name}
+    """Return one of several types as a schema of its own."""
+    return {key: value for key, value in whole.items() if key not in _OF_ALL} | {"type": name}
 
 
 def _is_null(schema: Mapping[str, Any]) -> bool:

@@ -134,6 +134,15 @@ def test_one_of_several_is_chosen_and_a_value_finds_its_own() -> None:
     assert node_at(square, wrong[0].path).name == "a.0.1.1"
 
 
+def test_alternatives_under_one_title_are_called_by_what_they_are() -> None:
+    asked = schema((), where={"title": "Where", "anyOf": [{"type": "string"}, {"type": "integer"}], "default": 7})
+
+    (field,) = form_of(asked, "a").children
+
+    assert [choice.label for choice in field.choices] == ["Text", "Whole number"]
+    assert value_of(form_of(asked, "a")) == {"where": 7}
+
+
 def test_what_may_be_null_is_left_empty() -> None:
     asked = schema(
         ("must",),
