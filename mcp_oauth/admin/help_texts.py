@@ -45,7 +45,7 @@ SERVER: Final[Texts] = {
     "denied_tools": _("Names or patterns of tools that may not be run."),
     "reachable": _("Whether it answered when it was last contacted. It says nothing of anybody's access."),
     "contacted_at": _("When it was last asked for anything."),
-    "contact_error": _("Why the last contact failed; empty where it did not."),
+    "last_error": _("Why the last contact failed; empty where it did not."),
     "headers_refused_at": _("Since when it does not accept the stored headers; empty where it does."),
     "probe_verdict": _("What it turned out to be when it was last asked what it is."),
     "probed_at": _("When it was last asked what it is."),

@@ -107,7 +107,8 @@ def run(request: SignedInRequest, slug: str, server_id: uuid.UUID) -> HttpRespon
     name = request.GET.get("tool", "")
     outcome = Outcome()
     try:
-        tool = _tool(server, request.user, name, ask="form" in request.POST)
+        # Of a new access nothing is known yet.
+        tool = _tool(server, request.user, name, ask=request.method != "POST" or "form" in request.POST)
     except McpOAuthError as failure:
         outcome, tool = Outcome(error=failure), None
     typed = typed_so_far(tool, request.POST if request.method == "POST" else None, request.GET.get("as") == "json")

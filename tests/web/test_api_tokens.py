@@ -244,7 +244,7 @@ def test_somebody_who_comes_back_to_a_workspace_finds_the_old_token_dead(made: N
     Membership.objects.create(workspace_id=made.token.workspace_id, user_id=made.token.user_id)
 
     assert status(made.secret) == 401
-    assert kinds()[-1] == ("api_token_revoked", "removed")
+    assert ("api_token_revoked", "removed") in kinds()
 
 
 def test_a_token_is_revoked_once(made: NewToken) -> None:
