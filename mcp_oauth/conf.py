@@ -61,7 +61,8 @@ class McpOAuthSettings:
     # of a dead process and one refresh of its own.
     REFRESH_WAIT_SECONDS: float = 35.0
 
-    # How often such a caller looks: a refresh takes some 50 ms on a quick server.
+    # When such a caller looks first whether another process has renewed it, and then less and less often: a refresh
+    # takes some 50 ms on a quick server. One that ends in its own process wakes it at once.
     REFRESH_POLL_SECONDS: float = 0.05
 
     # After a failure that passes (no answer, 408, 429, 5xx) the token endpoint is left alone for this long, twice as

@@ -27,11 +27,14 @@ from mcp_oauth.exceptions import (
 )
 from mcp_oauth.models import McpServer, McpServerOAuth
 from mcp_oauth.models.prepared import Given, PreparedQuery
-from mcp_oauth.services import unattended
+from mcp_oauth.services import renewal_ends, unattended
 from mcp_oauth.services.renewal import LostRace, may_be_asked, needs_person, renew, take_lease
 from mcp_oauth.services.workspaces import Person
 
 logger = logging.getLogger(__name__)
+
+# The longest pause between two looks, in multiples of the first one.
+_LONGEST_PAUSE = 8
 
 
 # What says whether a token is good now, and the token.
@@ -151,7 +154,9 @@ def usable_grant(server: McpServer, user: Person, *, rejected_version: int | Non
     """
     deadline = time.monotonic() + settings.REFRESH_WAIT_SECONDS
     opened = renewed = reopened = False
+    pause_before_looking = settings.REFRESH_POLL_SECONDS
     while True:
+        ended_so_far = renewal_ends.so_far()
         grant = find_grant(server, user)
         # Once: where the person or the server has gone meanwhile, no row can be made.
         if grant is None and server.is_unattended and not opened:
@@ -204,6 +209,8 @@ def usable_grant(server: McpServer, user: Person, *, rejected_version: int | Non
                 return usable
             except LostRace:
                 logger.debug("grant %s changed while it was renewed", grant.pk)
+            finally:
+                renewal_ends.tell()
             continue
         if usable is not None and still_good:
             return usable
@@ -212,7 +219,9 @@ def usable_grant(server: McpServer, user: Person, *, rejected_version: int | Non
                 _("The access to %(server)s is being renewed and that takes too long.") % {"server": server.name},
                 document=grant.token_endpoint,
             )
-        time.sleep(settings.REFRESH_POLL_SECONDS)
+        renewal_ends.wait(ended_so_far, seconds=pause_before_looking)
+        # A renewal of another process that takes long is looked at less often: each look costs others their turn.
+        pause_before_looking = min(2 * pause_before_looking, _LONGEST_PAUSE * settings.REFRESH_POLL_SECONDS)
 
 
 def _pause_left(grant: McpServerOAuth) -> float:

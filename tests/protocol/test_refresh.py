@@ -608,7 +608,12 @@ def test_other_callers_go_on_with_the_old_token_while_one_renews_it(account: Cal
     assert len(at.refreshes) == 1
 
 
-def test_callers_with_an_ended_token_wait_for_the_one_who_renews_it(account: Callable[..., Account]) -> None:
+# With the longer pause they only come back because the renewal, which ends in their process, wakes them.
+@pytest.mark.parametrize("pause", [0.05, 120.0])
+def test_callers_with_an_ended_token_wait_for_the_one_who_renews_it(
+    account: Callable[..., Account], settings: Any, pause: float
+) -> None:
+    settings.MCP_OAUTH = {**settings.MCP_OAUTH, "REFRESH_POLL_SECONDS": pause}
     at = account()
     at.end()
     at.peer.requests.clear()
