@@ -113,6 +113,12 @@ def test_the_public_names_are_these() -> None:
     assert set(mcp_oauth.__all__) <= set(dir(mcp_oauth))
 
 
+def test_every_picture_stands_on_the_page_of_pictures() -> None:
+    shown = set(re.findall(r"\(images/([\w-]+\.png)\)", (ROOT / "docs" / "pictures.md").read_text(encoding="utf-8")))
+
+    assert shown == {picture.name for picture in (ROOT / "docs" / "images").glob("*.png")}
+
+
 def test_links_between_documents_lead_somewhere() -> None:
     for document in [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]:
         for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", document.read_text()):
