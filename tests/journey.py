@@ -179,7 +179,7 @@ def walk(base_url: str) -> None:
         ("connect Notes", lambda: journey.connect("notes")),
         ("use the Issue tracker", tracker),
         ("use Notes", notes),
-        ("use the Team board", lambda: f"{len(journey.run('board', 'get_metrics'))} characters of page"),
+        ("use the Team board", lambda: f"{len(journey.run('board', 'get_metrics', service='api'))} characters of page"),
         ("use the Clock", lambda: f"{len(journey.run('clock', 'now', timezone='UTC'))} characters of page"),
         ("see a token end", lambda: journey.see_a_token_end("tracker")),
         ("renew ahead", journey.refresh_ahead),

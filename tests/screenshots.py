@@ -6,6 +6,7 @@ states that take long to arrive, such as an access that ended or two hundred ser
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import sys
@@ -37,7 +38,7 @@ from tests.servers.conversing import Conversation  # noqa: E402
 from tests.servers.mcp import open_mcp_server  # noqa: E402
 from tests.servers.showing import add_showing_tools  # noqa: E402
 from tests.web.happened import write_activity  # noqa: E402
-from tests.web.states import write_every_state  # noqa: E402
+from tests.web.states import write_every_state, write_waiting_call  # noqa: E402
 
 Scheme = Literal["light", "dark"]
 
@@ -53,6 +54,11 @@ PRODUCTS = (
     *("Metrics", "On-call", "Payments", "Recruiting", "Releases", "Reports", "Search", "Support", "Surveys", "Wiki"),
 )
 PLACES = ("Berlin", "Lagos", "Lima", "London", "Oslo", "Pune", "Seoul", "Toronto")
+MINE = {
+    "linear": {"type": "http", "url": "https://mcp.linear.app/mcp"},
+    "wiki": {"url": "https://wiki.example.com/mcp", "headers": {"Authorization": "Bearer ${WIKI_TOKEN}"}},
+    "files": {"command": "npx", "args": ["-y", "@modelcontextprotocol/server-filesystem"]},
+}
 LONG_NAMES = (
     (
         "Electronic laboratory notebooks and reagent inventory of the department of physical chemistry, second floor",
@@ -77,7 +83,9 @@ class Studio:
         self._session: Any = None
 
     @contextmanager
-    def page(self, *, phone: bool = False, scheme: Scheme = "light", popups: bool = True) -> Iterator[Page]:
+    def page(
+        self, *, phone: bool = False, scheme: Scheme = "light", popups: bool = True, language: str = "en"
+    ) -> Iterator[Page]:
         """Open a page in a browser profile of its own."""
         context = self.browser.new_context(
             viewport=PHONE if phone else DESKTOP,
@@ -85,6 +93,7 @@ class Studio:
             device_scale_factor=1,
             storage_state=self._session,
             reduced_motion="reduce",
+            locale=language,
         )
         context.set_default_timeout(PATIENCE_MS)
         if not popups:
@@ -389,6 +398,40 @@ def activity(studio: Studio, maya: User) -> None:
         other.delete()
 
 
+def people(studio: Studio, maya: User) -> None:
+    """Show what belongs to people: members, their account, their tokens, what they bring along, and their languages."""
+    workspace = _workspace("umbrella", "Umbrella", maya)
+    servers = write_every_state(workspace, maya)
+    write_waiting_call(servers["Notion"], maya)
+    other = User.objects.create_user("lin", password=PERSON, first_name="Lin", last_name="Adeyemi")
+    colleague = Membership.objects.create(workspace=workspace, user=other, role=Membership.Role.MEMBER)
+    home = f"/workspaces/{workspace.slug}/mcp/"
+    try:
+        studio.take_everywhere("members", f"/workspaces/{workspace.slug}/members/")
+        studio.take("member-remove", f"/workspaces/{workspace.slug}/members/{colleague.pk}/remove/")
+        studio.take_everywhere("account", "/account/")
+        studio.take("account-disconnect", "/account/disconnect/")
+        studio.take("export", f"{home}export/")
+        studio.take("waiting", f"{home}{servers['Notion'].pk}/waiting/")
+        studio.take("api-reference", "/api/v1/docs/", whole=False)
+        with studio.page() as page:
+            page.goto(f"{studio.base_url}/account/tokens/")
+            studio.keep(page, "tokens")
+            page.goto(f"{studio.base_url}{home}import/")
+            page.get_by_role("textbox").last.fill(json.dumps({"mcpServers": MINE}, indent=2))
+            studio.keep(page, "import")
+            page.get_by_role("button", name="Continue").click()
+            expect(page.get_by_role("checkbox").first).to_be_visible()
+            studio.keep(page, "import-choose")
+        for language in ("de", "es"):
+            with studio.page(language=language) as page:
+                page.goto(f"{studio.base_url}{home}")
+                studio.keep(page, f"settings-{language}")
+    finally:
+        colleague.delete()
+        other.delete()
+
+
 def long_names(studio: Studio, maya: User) -> None:
     """Show names and addresses that are longer, shorter and of other scripts than one would draw them."""
     workspace = _workspace("physical-chemistry", "Department of Physical Chemistry and Materials", maya)
@@ -451,6 +494,7 @@ def main() -> int:
             northwind(studio, maya)
             every_state(studio, maya)
             activity(studio, maya)
+            people(studio, maya)
             long_names(studio, maya)
             browser.close()
     finally:
