@@ -38,7 +38,7 @@ from tests.servers.conversing import Conversation  # noqa: E402
 from tests.servers.mcp import open_mcp_server  # noqa: E402
 from tests.servers.showing import add_showing_tools  # noqa: E402
 from tests.web.happened import write_activity  # noqa: E402
-from tests.web.states import write_every_state, write_waiting_call  # noqa: E402
+from tests.web.states import write_every_state  # noqa: E402
 
 Scheme = Literal["light", "dark"]
 
@@ -402,7 +402,6 @@ def people(studio: Studio, maya: User) -> None:
     """Show what belongs to people: members, their account, their tokens, what they bring along, and their languages."""
     workspace = _workspace("umbrella", "Umbrella", maya)
     servers = write_every_state(workspace, maya)
-    write_waiting_call(servers["Notion"], maya)
     other = User.objects.create_user("lin", password=PERSON, first_name="Lin", last_name="Adeyemi")
     colleague = Membership.objects.create(workspace=workspace, user=other, role=Membership.Role.MEMBER)
     home = f"/workspaces/{workspace.slug}/mcp/"
