@@ -7,6 +7,7 @@ from django.conf import settings
 from django.db import migrations, models
 
 import mcp_oauth.fields
+import mcp_oauth.models.ordered_json
 
 
 class Migration(migrations.Migration):
@@ -142,7 +143,7 @@ class Migration(migrations.Migration):
                 ),
                 ("server_generation", models.PositiveIntegerField()),
                 ("grant_id", models.UUIDField(null=True)),
-                ("entries", models.JSONField(default=list)),
+                ("entries", mcp_oauth.models.ordered_json.OrderedJSONField(default=list)),
                 ("entry_count", models.PositiveIntegerField(default=0)),
                 ("digest", models.CharField(blank=True, editable=False, max_length=64)),
                 ("truncated", models.BooleanField(default=False)),

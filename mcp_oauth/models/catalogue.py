@@ -10,6 +10,7 @@ from django.db import models
 from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
 
+from mcp_oauth.models.ordered_json import OrderedJSONField
 from mcp_oauth.models.server import McpServer
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ class StoredListing(models.Model):
     server_generation = models.PositiveIntegerField()
     grant_id = models.UUIDField(null=True)
     # What the server said, entry by entry, in the wire's spelling; bounded before it gets here.
-    entries = models.JSONField(default=list)
+    entries = OrderedJSONField(default=list)
     entry_count = models.PositiveIntegerField(default=0)
     # SHA-256 of the entries, so that an unchanged listing is known without reading them.
     digest = models.CharField(max_length=64, blank=True, editable=False)
