@@ -37,6 +37,10 @@ class OrderedJSONField(_TextField):
         """Leave a value as it is."""
         return value
 
+    def value_to_string(self, obj: models.Model) -> Any:
+        """Return the value for a serializer that writes JSON itself, as Django's own JSON field does."""
+        return self.value_from_object(obj)
+
     def get_prep_value(self, value: Any) -> Any:
         """Return the text."""
         return value if value is None or hasattr(value, "resolve_expression") else json.dumps(value, ensure_ascii=False)

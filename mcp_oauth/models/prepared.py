@@ -112,8 +112,8 @@ class PreparedUpdate(Generic[M]):
         """
         alias = router.db_for_write(self._model)
         connection = connections[alias]
-        # Of a transaction of the caller's, this is one part among others.
-        late = may_be_lost and connection.vendor == "postgresql" and not connection.in_atomic_block
+        # Of a transaction of the caller's, however it was begun, this is one part among others.
+        late = may_be_lost and connection.vendor == "postgresql" and connection.get_autocommit()
         if (alias, late) not in self._sql:
             self._sql[alias, late] = self._compile(connection, late=late)
         given = [field.get_db_prep_save(values[field.name], connection) for field in self._columns]

@@ -150,7 +150,7 @@ class Fetched:
     @cached_property
     def body(self) -> str:
         """The entries as they are cached."""
-        return _canonical(self.entries)
+        return _as_text(self.entries)
 
     @cached_property
     def digest(self) -> str:
@@ -542,8 +542,9 @@ def _body(value: Any, digest: str) -> list[dict[str, Any]] | None:
     return entries
 
 
-def _canonical(entries: list[dict[str, Any]]) -> str:
-    return json.dumps(entries, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+def _as_text(entries: list[dict[str, Any]]) -> str:
+    # In the order in which the server wrote them, which the fields of a form follow.
+    return json.dumps(entries, ensure_ascii=False, separators=(",", ":"))
 
 
 def _digest(body: str) -> str:

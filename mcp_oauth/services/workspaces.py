@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -90,10 +91,7 @@ def server_for(user: Person, reference: McpServer | uuid.UUID | str) -> McpServe
     Raises:
         NotFound: no such server, or it belongs to a workspace of others; the two look the same.
     """
-    server = _server_of_member(user, reference, _BY_KEY, _BY_NAME)
-    if server is None:
-        raise NotFound(_("There is no server of that name for you."))
-    return server
+    return _server_of_member(user, reference, _BY_KEY, _BY_NAME)
 
 
 def server_to_use(user: Person, reference: McpServer | uuid.UUID | str) -> McpServer:
@@ -102,10 +100,7 @@ def server_to_use(user: Person, reference: McpServer | uuid.UUID | str) -> McpSe
     Raises:
         NotFound: as `server_for`.
     """
-    server = _server_of_member(user, reference, _BY_KEY_TO_USE, _BY_NAME_TO_USE)
-    if server is None:
-        raise NotFound(_("There is no server of that name for you."))
-    return server
+    return _server_of_member(user, reference, _BY_KEY_TO_USE, _BY_NAME_TO_USE)
 
 
 def _server_of_member(
@@ -113,18 +108,25 @@ def _server_of_member(
     reference: McpServer | uuid.UUID | str,
     by_key: PreparedQuery[McpServer],
     by_name: PreparedQuery[McpServer],
-) -> McpServer | None:
-    """Return the server if the person belongs to its workspace; one query, for it is on the way of every call."""
-    if isinstance(reference, McpServer):
-        return reference if _brought_up_to_date(reference, user) else None
-    text = str(reference)
+) -> McpServer:
+    """Return the server if the person belongs to its workspace; one query, for it is on the way of every call.
+
+    Raises:
+        NotFound: they do not, or there is none.
+    """
+    text = "" if isinstance(reference, McpServer) else str(reference)
     workspace_slug, slash, server_slug = text.partition("/")
-    if slash:
-        return by_name.first(workspace=workspace_slug, slug=server_slug, user=user.pk)
-    try:
-        return by_key.first(id=uuid.UUID(text), user=user.pk)
-    except ValueError:
-        return None
+    found: McpServer | None = None
+    if isinstance(reference, McpServer):
+        found = reference if _brought_up_to_date(reference, user) else None
+    elif slash:
+        found = by_name.first(workspace=workspace_slug, slug=server_slug, user=user.pk)
+    else:
+        with suppress(ValueError):  # it is the key of nothing
+            found = by_key.first(id=uuid.UUID(text), user=user.pk)
+    if found is None:
+        raise NotFound(_("There is no server of that name for you."))
+    return found
 
 
 def _brought_up_to_date(server: McpServer, user: Person) -> bool:

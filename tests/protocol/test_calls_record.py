@@ -123,6 +123,19 @@ def test_a_warm_call_costs_one_insert_and_one_update_of_its_row(desk: Desk) -> N
     assert not [query for query in queries if query["sql"].split()[0] in {"BEGIN", "SAVEPOINT"}]
 
 
+@pytest.mark.parametrize("name", ["key", "natural name"])
+def test_a_call_leaves_in_the_database_what_the_probe_saw(desk: Desk, name: str) -> None:
+    reference = desk.server.pk if name == "key" else desk.server.natural_name()
+    call_tool(reference, desk.user, "echo", {"text": "warm"})
+
+    with CaptureQueriesContext(connection) as queries:
+        call_tool(reference, desk.user, "echo", {"text": "measured"})
+
+    # It may be larger than all the rest of the row.
+    assert not [query for query in queries if "probe_steps" in query["sql"]]
+    assert len([query for query in queries if McpServer._meta.db_table in query["sql"].split(" WHERE ")[0]]) == 1
+
+
 @pytest.mark.parametrize("call_id", [None, uuid.uuid4()])
 def test_only_how_a_call_ended_that_nobody_comes_back_for_may_be_lost(
     desk: Desk, call_id: uuid.UUID | None, monkeypatch: pytest.MonkeyPatch

@@ -64,6 +64,22 @@ def test_a_listing_is_used_again_for_as_long_as_its_server_says(
     assert timedelta(0) <= fresh_until - began - timedelta(seconds=seconds) < timedelta(seconds=30)
 
 
+def test_a_schema_keeps_the_order_of_its_members_wherever_it_is_kept(team: MakeTeam) -> None:
+    properties = {"title": {"type": "string"}, "a": {}, "zebra": {}}
+    at = team("ada", offering=Offering(tools=[tool("look", properties=properties)]))
+
+    def order() -> list[str]:
+        [found] = list_tools(at.server, at.ada)
+        return [*found.input_schema["properties"]]
+
+    asked, cached = order(), order()
+    cache.clear()
+    stored = order()
+
+    assert asked == cached == stored == [*properties]
+    assert at.offering.listings() == 1
+
+
 @pytest.mark.parametrize("ttl_ms", [0, -1, -(10**40), 0.2], ids=["zero", "negative", "very negative", "less than one"])
 def test_a_listing_that_is_stale_at_once_is_asked_for_each_time(team: MakeTeam, ttl_ms: float) -> None:
     at = team("ada", offering=Offering(caching={"ttlMs": ttl_ms, "cacheScope": "private"}))

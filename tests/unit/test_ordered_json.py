@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
+from django.core import serializers
 from django.utils import timezone
 
 from mcp_oauth.models import McpServer, StoredListing
@@ -29,3 +32,5 @@ def test_the_members_of_a_schema_stay_in_their_order() -> None:
     [found] = StoredListing.objects.get().entries
     assert found == entries[0]
     assert [*found["inputSchema"]["properties"]] == [*properties]
+    [dumped] = json.loads(serializers.serialize("json", StoredListing.objects.all()))
+    assert dumped["fields"]["entries"] == entries

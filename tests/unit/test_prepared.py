@@ -240,9 +240,17 @@ def test_a_prepared_update_that_may_be_lost_hurries_no_transaction_but_its_own(u
         assert update.run({"id": given["id"]}, may_be_lost=True, outcome="within") == 1
     assert ToolCall.objects.get(pk=given["id"]).outcome == "within"
 
+    transaction.set_autocommit(False)
+    try:
+        with CaptureQueriesContext(connection) as by_hand:
+            assert update.run({"id": given["id"]}, may_be_lost=True, outcome="by hand") == 1
+        transaction.commit()
+    finally:
+        transaction.set_autocommit(True)
+
     assert len(alone) == 1
     assert ("synchronous_commit" in alone[0]["sql"]) == (connection.vendor == "postgresql")
-    assert not any("synchronous_commit" in query["sql"] for query in within)
+    assert not any("synchronous_commit" in query["sql"] for query in [*within, *by_hand])
     assert hurry() == before
 
 
