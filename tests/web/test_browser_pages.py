@@ -387,7 +387,8 @@ def test_axe_finds_nothing_on_the_way_to_the_provider_and_back(
 
     # The leaving page goes on by itself after a second; it is held there.
     page.route(re.compile("/authorize"), lambda route: route.fulfill(status=204))
-    reader.card(server).get_by_role("button", name="Connect with OAuth").click()
+    with page.expect_request(re.compile("/authorize")):
+        reader.card(server).get_by_role("button", name="Connect with OAuth").click()
     onward = page.get_by_role("link", name="Continue")
     expect(onward).to_be_visible()
     destination = onward.get_attribute("href") or ""

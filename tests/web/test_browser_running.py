@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 import pytest
@@ -198,6 +199,8 @@ def test_from_signing_in_to_the_first_result_on_a_new_server_are_five_clicks(
         reader.card(server).get_by_role("button", name="Connect with OAuth").click()
     answer(opened.value)
     closed(opened.value)
+    # The row is drawn anew when the answer has come; a click before would be lost with the old one.
+    expect(reader.card(server)).to_contain_text(re.compile(r"\d tools"))
     reader.card(server).get_by_role("link", name="Tools", exact=False).first.click()
     page.get_by_role("link", name="Run whoami").click()
     page.get_by_role("button", name="Run whoami").click()
