@@ -64,6 +64,8 @@ from mcp_oauth.services.headers import parse_headers
 from tests.fuzz.mutations import JSON_VALUES, ODD_TEXTS, Reached, assert_bounded, json_bytes, mutated, thorough
 from tests.unit.oauth.samples import CODE, EXPECTED, ISSUER, METADATA, REDIRECT_URI, SERVER, STATE, TOKEN_ENDPOINT
 
+pytestmark = pytest.mark.once
+
 T = TypeVar("T")
 E = TypeVar("E", bound=Exception)
 

@@ -15,6 +15,8 @@ from mcp_oauth.services.headers import check_headers
 from mcp_oauth.services.mcp_json import FORMS, ExportedServer, Form, McpJson, parse_mcp_json, write_mcp_json
 from tests.fuzz.mutations import JSON_VALUES, Reached, assert_bounded, mutated, thorough
 
+pytestmark = pytest.mark.once
+
 URL = "https://mcp.example.com/mcp"
 VALID = [
     {"mcpServers": {"a": {"url": URL, "headers": {"Authorization": "Bearer ${KEY}"}}, "b": {"command": "uvx"}}},

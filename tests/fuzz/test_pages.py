@@ -27,6 +27,8 @@ from tests.fuzz.pages import assert_only_text_is_added, shown_result, shown_step
 from tests.fuzz.test_sessions import DISCOVERED, RESULT, TOOL, assert_storable
 from tests.protocol.conftest import MODERN
 
+pytestmark = pytest.mark.once
+
 STEP = {
     "method": "POST",
     "url": "https://mcp.example.com/mcp",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import pytest
 from django.template.loader import render_to_string
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,6 +16,8 @@ from mcp_oauth.views.schema_nodes import fields_of, root_fields, value_of
 from mcp_oauth.views.schema_values import ABSENT
 from tests.fuzz.mutations import JSON_VALUES, mutated, thorough
 from tests.unit.test_schema_form import CIRCLE, HOSTILE, SQUARE, posted, schema
+
+pytestmark = pytest.mark.once
 
 NAMES = st.text(min_size=1, max_size=6)
 TEXTS = st.text(max_size=20).filter(lambda text: "\r" not in text)

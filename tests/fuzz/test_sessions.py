@@ -31,6 +31,8 @@ from tests.people import member, new_server, new_workspace
 from tests.protocol.conftest import LEGACY, MODERN
 from tests.servers.peer import Peer, Received, http_answer, running_peer
 
+pytestmark = pytest.mark.once
+
 # Each answer is here at once; whoever asks to be waited for is not waited for longer than this.
 CALL_SECONDS = 1.5
 LONGEST = 8.0

@@ -31,7 +31,7 @@ from tests.servers import Offering, OpenServer
 from tests.servers.offering import tool
 from tests.team import Team
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.once]
 
 COMMANDS = sorted(path.stem for path in (ROOT / "mcp_oauth/management/commands").glob("[a-z]*.py"))
 PATIENCE = 60.0

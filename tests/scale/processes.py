@@ -1,65 +1,75 @@
-"""Other processes of one deployment: each its own interpreter, connections and event loop, with the test's database.
+"""Other processes of one deployment: each with its own memory, connections and event loop, and the test's database.
 
-A module of tests names what they can be told to do in its ``COMMANDS``.
+A module of tests names what they can be told to do in its ``COMMANDS``. They are forked off a process that has done
+nothing yet but import: what each needs of its own, it opens itself, and a test does not wait for imports.
 """
 
 from __future__ import annotations
 
 import importlib
 import json
+import multiprocessing
 import os
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
+from multiprocessing import forkserver
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
+from unittest import mock
 from urllib.parse import quote
 
 from django.db import connection
 
 ROOT = Path(__file__).resolve().parents[2]
-# Django first: a module of tests needs its models.
-PROGRAM = "import sys, django; django.setup(); from tests.scale.processes import obey; obey(sys.argv[1])"
 # Far beyond what any of it takes; a process that hangs fails its test instead of the whole run.
 PATIENCE = 60.0
 
+_FORKS = multiprocessing.get_context("forkserver")
 
-def obey(module: str) -> None:
-    """Carry out one command per line of standard input, each a JSON object; answer each with one line."""
+
+def obey(module: str, given: Mapping[str, Any], cache_prefix: str, orders: Connection) -> None:
+    """Carry out one command per message, each a JSON object; answer each with one."""
     from django.conf import settings
     from django.test.utils import override_settings
 
+    # What goes wrong here is told by the test that asked for it.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+    settings.CACHES["default"]["KEY_PREFIX"] = cache_prefix
     commands = importlib.import_module(module).COMMANDS
-    given = json.loads(os.environ["MCP_OAUTH_TEST_SETTINGS"])
     with override_settings(MCP_OAUTH={**settings.MCP_OAUTH, **given}):
-        for line in sys.stdin:
-            command = json.loads(line)
+        while True:
+            try:
+                command = json.loads(orders.recv_bytes())
+            except EOFError:
+                return
             name = command.pop("do")
             answer = True if name == "ready" else commands[name](**command)
-            print(json.dumps(answer), flush=True)
+            orders.send_bytes(json.dumps(answer).encode())
 
 
 @dataclass(frozen=True)
 class Worker:
     """Another process of the deployment."""
 
-    process: subprocess.Popen[str]
+    process: BaseProcess
+    orders: Connection
 
     def order(self, do: str, **arguments: Any) -> None:
         """Tell it what to do, and go on."""
-        assert self.process.stdin is not None
-        self.process.stdin.write(json.dumps({"do": do, **arguments}) + "\n")
-        self.process.stdin.flush()
+        self.orders.send_bytes(json.dumps({"do": do, **arguments}).encode())
 
     def answer(self) -> Any:
         """Wait for what came of the oldest order that is not answered."""
-        assert self.process.stdout is not None
-        line = self.process.stdout.readline()
-        assert line, f"the process ended with {self.process.wait(PATIENCE)}"
-        return json.loads(line)
+        try:
+            return json.loads(self.orders.recv_bytes())
+        except (EOFError, ConnectionResetError):
+            self.process.join(PATIENCE)
+            raise AssertionError(f"the process ended with {self.process.exitcode}") from None
 
     def ask(self, do: str, **arguments: Any) -> Any:
         """Tell it what to do and wait for what comes of it."""
@@ -69,7 +79,7 @@ class Worker:
     def kill(self) -> None:
         """End it as the kernel does when memory runs out: nothing of it gets to clean up."""
         self.process.kill()
-        self.process.wait(PATIENCE)
+        self.process.join(PATIENCE)
 
 
 def database_url() -> str:
@@ -82,38 +92,33 @@ def database_url() -> str:
     return f"postgres://{quote(used['USER'], safe='')}{password}@{place}/{used['NAME']}"
 
 
+@cache
+def _prepare(database: str) -> None:
+    """Have the process started that others are forked off; a run has one database, so it has one of them."""
+    _FORKS.set_forkserver_preload(["tests.scale.imported"])
+    with mock.patch.dict(os.environ, {"DJANGO_SETTINGS_MODULE": "tests.settings", "DATABASE_URL": database}):
+        forkserver.ensure_running()
+
+
 @contextmanager
 def running_worker(module: str, settings: Mapping[str, Any]) -> Iterator[Worker]:
     """Run another process that obeys a module's commands; ``settings`` are further ``MCP_OAUTH`` settings."""
-    environment = {
-        **os.environ,
-        "DJANGO_SETTINGS_MODULE": "tests.settings",
-        "DATABASE_URL": database_url(),
-        "MCP_OAUTH_TEST_SETTINGS": json.dumps(settings),
-    }
-    process = subprocess.Popen(
-        [sys.executable, "-c", PROGRAM, module],
-        cwd=ROOT,
-        env=environment,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    )
+    _prepare(database_url())
+    ours, its = _FORKS.Pipe()
+    prefix = os.environ["MCP_OAUTH_TEST_CACHE_PREFIX"]
+    process = _FORKS.Process(target=obey, args=(module, dict(settings), prefix, its))
+    process.start()
+    its.close()
     # A process that hangs is killed, so that whoever waits for its answer goes on.
     watchdog = threading.Timer(PATIENCE, process.kill)
     watchdog.start()
     try:
-        yield Worker(process)
+        yield Worker(process, ours)
     finally:
         watchdog.cancel()
-        with suppress(BrokenPipeError):
-            assert process.stdin is not None
-            process.stdin.close()
-        try:
-            process.wait(10)
-        except subprocess.TimeoutExpired:
+        ours.close()
+        process.join(10)
+        if process.is_alive():
             process.kill()
-            process.wait(10)
-        assert process.stdout is not None
-        process.stdout.close()
+            process.join(10)
+        process.close()
