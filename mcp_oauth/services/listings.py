@@ -79,6 +79,14 @@ class Owner:
         sealed = sealed_value(self.server, "headers") or ""
         return hashlib.sha256(f"{connected} {sealed}".encode()).hexdigest() if connected or sealed else ""
 
+    @property
+    def mark(self) -> tuple[Any, ...]:
+        """Identity and basis as this process's memory knows them, made for every call."""
+        server, grant = self.server, self.grant
+        opened = (None, None) if grant is None else (grant.grant_id, grant.connected_at)
+        headers = self.basis if sealed_value(server, "headers") else ""
+        return (server.workspace_id, server.pk, server.generation, self.user_id, *opened, self.kind, headers)
+
     def fits(self, row: StoredListing) -> bool:
         """Whether a row was given for what this owner has now; who connects anew has no row."""
         return row.server_generation == self.server.generation and row.grant_id == self.grant_id

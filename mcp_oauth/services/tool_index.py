@@ -60,12 +60,12 @@ class _Memory:
         self._lock = threading.Lock()
         self._indexes: OrderedDict[str, _Index] = OrderedDict()
         self._size = 0
-        self._owners: OrderedDict[tuple[str, str], tuple[str, float]] = OrderedDict()
+        self._owners: OrderedDict[tuple[Any, ...], tuple[str, float]] = OrderedDict()
 
     def of_owner(self, owner: Owner) -> _Index | None:
         """Return the index of the listing an owner had a moment ago."""
         with self._lock:
-            digest, until = self._owners.get((owner.name, owner.basis), ("", 0.0))
+            digest, until = self._owners.get(owner.mark, ("", 0.0))
             return self._get(digest) if until > time.monotonic() else None
 
     def of_head(self, head: Head) -> _Index | None:
@@ -88,7 +88,7 @@ class _Memory:
 
     def forget(self, owner: Owner) -> None:
         with self._lock:
-            self._owners.pop((owner.name, owner.basis), None)
+            self._owners.pop(owner.mark, None)
 
     def _get(self, digest: str) -> _Index | None:
         index = self._indexes.get(digest)
@@ -97,7 +97,7 @@ class _Memory:
         return index
 
     def _trust(self, head: Head) -> None:
-        key = (head.owner.name, head.owner.basis)
+        key = head.owner.mark
         self._owners[key] = (head.digest, time.monotonic() + settings.CATALOGUE_TRUST_SECONDS)
         self._owners.move_to_end(key)
         while len(self._owners) > _MOST_OWNERS:

@@ -11,6 +11,9 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 from project.demo.processes import StartFailed
 from tests.conformance.application import Application
@@ -18,6 +21,7 @@ from tests.conformance.scoring import (
     DONE,
     EXPECTED,
     RESULTS,
+    Outcome,
     Run,
     load_endings,
     load_not_yet,
@@ -26,6 +30,9 @@ from tests.conformance.scoring import (
     surprises,
 )
 from tests.conformance.suite import FOLDER, NotInstalled, all_runs, execute
+
+# Each is a chain of programs that wait for each other; two of them keep two processors busy.
+AT_ONCE = 2
 
 
 def parser() -> argparse.ArgumentParser:
@@ -47,6 +54,25 @@ def chosen(runs: list[Run], scenario: str | None, version: str | None) -> list[R
 def unknown_entries(runs: list[Run], not_yet: dict[str, str]) -> list[str]:
     """Return what is listed as not passing and is no run of the suite."""
     return sorted(set(not_yet) - {run.key for run in runs})
+
+
+def outcomes(
+    runs: list[Run], folder: Path, application: Application, endings: dict[str, str]
+) -> Iterator[tuple[Run, Path, Outcome]]:
+    """Execute the runs, each for a person of its own; yield them in order, with what they wrote and how they ended."""
+    places = [folder / run.key.replace("/", "-").replace(" ", "-") for run in runs]
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        futures = [
+            pool.submit(
+                execute, run, place, application.environment_for(number), ending=endings.get(run.scenario, DONE)
+            )
+            for number, (run, place) in enumerate(zip(runs, places, strict=True))
+        ]
+        try:
+            for run, place, future in zip(runs, places, futures, strict=True):
+                yield run, place, future.result()
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
 def main() -> int:
@@ -72,10 +98,7 @@ def main() -> int:
     passed, began = 0, time.monotonic()
     try:
         with Application(folder, len(runs)) as application:
-            for number, run in enumerate(runs):
-                place = folder / run.key.replace("/", "-").replace(" ", "-")
-                ending = endings.get(run.scenario, DONE)
-                outcome = execute(run, place, application.environment_for(number), ending=ending)
+            for run, place, outcome in outcomes(runs, folder, application, endings):
                 passed += outcome.verdict == "pass"
                 found = surprises(run, outcome, not_yet, results.get(run.key))
                 expectation = "not yet" if run.key in not_yet and outcome.verdict == "fail" else outcome.verdict

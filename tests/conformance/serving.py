@@ -7,7 +7,7 @@ from typing import Any
 
 wsgi_app = "project.wsgi"
 preload_app = True
-workers = 4
+workers = 6
 # A worker ends after one request. Whatever a request leaves in memory is gone when the next one comes, so a state or a
 # verifier that is not stored is found out.
 max_requests = 1
