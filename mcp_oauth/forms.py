@@ -14,7 +14,8 @@ from mcp_oauth.exceptions import McpOAuthError
 from mcp_oauth.models import McpServer, Workspace
 from mcp_oauth.services.headers import parse_headers
 from mcp_oauth.services.known_servers import known_server_at
-from mcp_oauth.services.servers import ServerSettings, readable_options
+from mcp_oauth.services.server_options import readable_options
+from mcp_oauth.services.server_settings import ServerSettings
 from mcp_oauth.services.tool_policy import check_patterns
 
 if TYPE_CHECKING:

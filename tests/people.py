@@ -12,7 +12,8 @@ from django.utils import timezone
 
 from mcp_oauth.models import McpServer, McpServerOAuth, Membership, Workspace
 from mcp_oauth.services.api_tokens import make_token
-from mcp_oauth.services.servers import ServerSettings, add_server
+from mcp_oauth.services.server_settings import ServerSettings
+from mcp_oauth.services.servers import add_server
 from tests.servers.person import Person
 
 

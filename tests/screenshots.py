@@ -30,7 +30,8 @@ from django.contrib.auth.models import User  # noqa: E402  (models exist once Dj
 from django.utils import timezone  # noqa: E402
 
 from mcp_oauth.models import McpServer, McpServerOAuth, Membership, StoredListing, Workspace  # noqa: E402
-from mcp_oauth.services.servers import ServerSettings, add_server, probe_again  # noqa: E402
+from mcp_oauth.services.server_settings import ServerSettings  # noqa: E402
+from mcp_oauth.services.servers import add_server, probe_again  # noqa: E402
 from project.demo.content import servers_of_the_demonstration  # noqa: E402
 from tests.availability import CHROMIUM_ARGUMENTS, chromium_path  # noqa: E402
 from tests.pictures import with_few_colours  # noqa: E402

@@ -19,7 +19,7 @@ from mcp_oauth.models import McpServer
 from mcp_oauth.oauth.options import OAuthOptions
 from mcp_oauth.oauth.urls import check_server_address
 from mcp_oauth.services.headers import parse_headers
-from mcp_oauth.services.servers import ServerSettings
+from mcp_oauth.services.server_settings import ServerSettings
 
 OPTION_FIELDS = tuple(f"option_{item.name}" for item in dataclass_fields(OAuthOptions))
 

@@ -34,7 +34,7 @@ from mcp_oauth.models import AuthorizationFlow, Event, McpServer, McpServerOAuth
 from mcp_oauth.services import servers
 from mcp_oauth.services.registrations import shown_redirect_uri
 from mcp_oauth.services.revocation import Ended
-from mcp_oauth.services.servers import ServerSettings
+from mcp_oauth.services.server_settings import ServerSettings
 
 _Fieldsets = list[tuple[Any, Any]]
 

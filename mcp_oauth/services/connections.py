@@ -49,12 +49,13 @@ from mcp_oauth.services import grants, listings, step_up
 from mcp_oauth.services.discovery import discover
 from mcp_oauth.services.events import record
 from mcp_oauth.services.flows import bound_open_flows, browser_hash, consume, find_flow, require_same_person
+from mcp_oauth.services.probe_records import record_probe
 from mcp_oauth.services.probes import probe
 from mcp_oauth.services.registrations import Client, client_for, forget, redirect_uri
 from mcp_oauth.services.removal import require_in_use
 from mcp_oauth.services.renewal import store_tokens
 from mcp_oauth.services.revocation import end_grant
-from mcp_oauth.services.servers import opt_outs_of, options_of, record_probe
+from mcp_oauth.services.server_options import opt_outs_of, options_of
 from mcp_oauth.services.wire import end_sessions, fetch_tokens
 from mcp_oauth.services.workspaces import Person, server_for
 

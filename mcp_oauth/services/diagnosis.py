@@ -52,7 +52,7 @@ from mcp_oauth.services.discovery import (
 from mcp_oauth.services.evidence import Evidence, Stage, Step
 from mcp_oauth.services.probes import ProbeReport, probe
 from mcp_oauth.services.registrations import client_metadata_url, preregistered_client, redirect_uri
-from mcp_oauth.services.servers import options_of
+from mcp_oauth.services.server_options import options_of
 
 _STAGES: Final[tuple[Stage, ...]] = get_args(Stage)
 # Of those at one issuer, one is used; the others were forgotten there.

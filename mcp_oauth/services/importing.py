@@ -19,7 +19,8 @@ from mcp_oauth.services.evidence import Evidence
 from mcp_oauth.services.known_servers import known_server_at
 from mcp_oauth.services.mcp_json import ExportedServer, ImportEntry
 from mcp_oauth.services.probes import ProbeReport, probe
-from mcp_oauth.services.servers import ServerSettings, add_server
+from mcp_oauth.services.server_settings import ServerSettings
+from mcp_oauth.services.servers import add_server
 from mcp_oauth.services.workspaces import Person
 
 # Servers that are asked at once; each takes a thread and mostly waits.

@@ -21,11 +21,12 @@ from mcp_oauth.models import McpServer
 from mcp_oauth.oauth.options import OAuthOptions
 from mcp_oauth.oauth.urls import same_origin
 from mcp_oauth.services import limits, servers
+from mcp_oauth.services.consequences import Consequences, consequences_of
 from mcp_oauth.services.drafts import open_draft, seal_draft
 from mcp_oauth.services.evidence import Evidence
 from mcp_oauth.services.findings import Finding, find_out, told_as_it_happens
 from mcp_oauth.services.registrations import shown_redirect_uri
-from mcp_oauth.services.servers import ServerSettings
+from mcp_oauth.services.server_settings import ServerSettings, check_settings
 from mcp_oauth.services.workspaces import Place, require_admin
 from mcp_oauth.views.access import SignedInRequest, page_context, person_required, place_and_server
 from mcp_oauth.views.asking import finding_context, refusal_lines, streamed, wants_lines
@@ -80,7 +81,7 @@ def _test(request: SignedInRequest, place: Place, changed: McpServer) -> HttpRes
     if form.is_valid():
         try:
             wanted = form.wanted()
-            url = servers.check_settings(wanted, changed)
+            url = check_settings(wanted, changed)
             limits.count(request.user, "ask")
             headers = _headers_to_try(changed, wanted, url)
         except McpOAuthError as error:
@@ -100,7 +101,7 @@ def _test(request: SignedInRequest, place: Place, changed: McpServer) -> HttpRes
             headers=headers,
         )
 
-    context = {"consequences": servers.consequences_of(changed, wanted, url).in_words(), "testing": True}
+    context = {"consequences": consequences_of(changed, wanted, url).in_words(), "testing": True}
     if wants_lines(request):
         return streamed(request, told_as_it_happens(work), context)
     finding = work(Evidence())
@@ -156,7 +157,7 @@ def _change_page(
     server: McpServer,
     form: ServerForm,
     data: QueryDict,
-    consequences: servers.Consequences,
+    consequences: Consequences,
 ) -> HttpResponse:
     """Say what a change ends; the page carries the whole change, its secrets sealed."""
     carried = [(name, value) for name, value in data.items() if name in form.fields and name not in form.secret_fields]

@@ -5,7 +5,8 @@ from __future__ import annotations
 from django.contrib.auth import get_user_model
 
 from mcp_oauth.models import McpServer, Membership, Workspace
-from mcp_oauth.services.servers import ServerSettings, add_server, update_server
+from mcp_oauth.services.server_settings import ServerSettings
+from mcp_oauth.services.servers import add_server, update_server
 from project.demo.environment import PEER_PORTS
 from project.peers.resource_server import MCP_PATH
 from project.peers.servers import BOARD_HEADER, BOARD_KEY, NOTES_CLIENT_ID, NOTES_CLIENT_SECRET

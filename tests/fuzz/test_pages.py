@@ -17,7 +17,7 @@ from mcp_oauth.forms import ServerForm
 from mcp_oauth.models import McpServer
 from mcp_oauth.oauth.options import OAuthOptions
 from mcp_oauth.services.catalog import _tools
-from mcp_oauth.services.servers import options_of
+from mcp_oauth.services.server_options import options_of
 from mcp_oauth.sessions.negotiation import known
 from mcp_oauth.sessions.results import ToolDescription, ToolResult, storable
 from mcp_oauth.sessions.target import Target

@@ -11,7 +11,8 @@ from django.utils import timezone
 
 from mcp_oauth import call_tool
 from mcp_oauth.models import McpServer, McpServerOAuth, Membership, OAuthRegistration
-from mcp_oauth.services.servers import ServerSettings, update_server
+from mcp_oauth.services.server_settings import ServerSettings
+from mcp_oauth.services.servers import update_server
 from tests.people import browser_of, come_back, connect, member, new_server, new_workspace, start
 from tests.servers import (
     AuthorizationServerOptions,

@@ -19,7 +19,8 @@ from mcp_oauth.conf import settings
 from mcp_oauth.exceptions import ToolNotFound
 from mcp_oauth.models import McpServerOAuth, Membership, StoredListing
 from mcp_oauth.services import catalog, listings
-from mcp_oauth.services.servers import ServerSettings, update_server
+from mcp_oauth.services.server_settings import ServerSettings
+from mcp_oauth.services.servers import update_server
 from tests.people import browser_of, member
 from tests.servers import Person
 from tests.servers.offering import Offering, tool

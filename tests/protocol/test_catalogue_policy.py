@@ -17,7 +17,8 @@ from mcp_oauth import acall_tool, call_tool, list_tools, list_workspace_tools
 from mcp_oauth.exceptions import InvalidRequest, ToolNotAllowed
 from mcp_oauth.models import Event, McpServer, McpServerOAuth, Membership
 from mcp_oauth.services import catalog, tool_policy
-from mcp_oauth.services.servers import ServerSettings, update_server
+from mcp_oauth.services.server_settings import ServerSettings
+from mcp_oauth.services.servers import update_server
 from tests.people import browser_of, member
 from tests.servers import Offering
 from tests.servers.offering import tool

@@ -24,7 +24,8 @@ from mcp_oauth.messages import HttpRequest, HttpResponse
 from mcp_oauth.models import McpServer, McpServerOAuth
 from mcp_oauth.oauth.dpop import dpop_proof, new_dpop_key
 from mcp_oauth.services.grants import usable_grant
-from mcp_oauth.services.servers import ServerSettings, update_server
+from mcp_oauth.services.server_settings import ServerSettings
+from mcp_oauth.services.servers import update_server
 from mcp_oauth.services.wire import fetch, target_for
 from project.peers.dpop import ProofRefused, thumbprint
 from tests.people import browser_of, connect, member, new_server, new_workspace, pause_is_over

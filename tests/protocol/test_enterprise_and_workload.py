@@ -23,7 +23,8 @@ from mcp_oauth.exceptions import CredentialsRefused, InvalidRequest, TokenEndpoi
 from mcp_oauth.models import McpServer, McpServerOAuth
 from mcp_oauth.oauth.identity import IdentityToken
 from mcp_oauth.services.grants import usable_grant
-from mcp_oauth.services.servers import ServerSettings, update_server
+from mcp_oauth.services.server_settings import ServerSettings
+from mcp_oauth.services.servers import update_server
 from project.peers.foreign import IdentityProvider, NotAccepted, TrustedIssuer, accepted_claims
 from tests.people import browser_of, member, new_server, new_workspace, pause_is_over
 from tests.servers import AuthorizationServerOptions, PreregisteredClient, ProtectedServer

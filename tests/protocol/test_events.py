@@ -16,7 +16,8 @@ from django.utils import timezone
 from mcp_oauth import call_tool
 from mcp_oauth.exceptions import InsufficientScope, McpOAuthError
 from mcp_oauth.models import Event, McpServer, McpServerOAuth, Membership, Workspace
-from mcp_oauth.services.servers import ServerSettings, delete_server, update_server
+from mcp_oauth.services.server_settings import ServerSettings
+from mcp_oauth.services.servers import delete_server, update_server
 from tests.people import browser_of, come_back, connect, member, new_server, new_workspace, start
 from tests.servers import AuthorizationServerOptions, ProtectedServer, json_fault
 

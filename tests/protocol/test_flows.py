@@ -32,7 +32,8 @@ from mcp_oauth.exceptions import (
 from mcp_oauth.models import AuthorizationFlow, McpServer, McpServerOAuth, Membership, OAuthRegistration, Workspace
 from mcp_oauth.services import connections, flows
 from mcp_oauth.services.connections import finish_authorization, start_authorization
-from mcp_oauth.services.servers import ServerSettings, delete_server, update_server
+from mcp_oauth.services.server_settings import ServerSettings
+from mcp_oauth.services.servers import delete_server, update_server
 from tests.people import browser_of, come_back, connect, member, new_server, new_workspace, start
 from tests.servers import (
     AuthorizationServerOptions,

@@ -38,7 +38,8 @@ from mcp_oauth.exceptions import McpOAuthError
 from mcp_oauth.models import AuthorizationFlow, McpServer, McpServerOAuth, Membership, Workspace
 from mcp_oauth.services.grants import refresh_due_grants
 from mcp_oauth.services.revocation import revoked_already
-from mcp_oauth.services.servers import ServerSettings, update_server
+from mcp_oauth.services.server_settings import ServerSettings
+from mcp_oauth.services.servers import update_server
 from tests.people import browser_of, come_back, member, new_server, new_workspace, start
 from tests.servers import (
     AuthorizationServerOptions,

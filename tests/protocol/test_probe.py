@@ -26,7 +26,8 @@ from mcp_oauth.models import AuthorizationFlow, McpServer, McpServerOAuth, OAuth
 from mcp_oauth.oauth.options import OAuthOptions
 from mcp_oauth.services.connections import start_authorization
 from mcp_oauth.services.probes import probe
-from mcp_oauth.services.servers import ServerSettings, probe_again, update_server
+from mcp_oauth.services.server_settings import ServerSettings
+from mcp_oauth.services.servers import probe_again, update_server
 from tests.people import browser_of, connect, member, new_server, new_workspace
 from tests.servers import (
     AuthorizationServerOptions,

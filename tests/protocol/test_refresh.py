@@ -26,7 +26,8 @@ from mcp_oauth.exceptions import (
 )
 from mcp_oauth.models import AuthorizationFlow, McpServer, McpServerOAuth, OAuthRegistration, Workspace
 from mcp_oauth.services.grants import refresh_due_grants
-from mcp_oauth.services.servers import ServerSettings, update_server
+from mcp_oauth.services.server_settings import ServerSettings
+from mcp_oauth.services.servers import update_server
 from tests.people import browser_of, come_back, connect, member, new_server, new_workspace, pause_is_over, start
 from tests.servers import (
     AuthorizationServerOptions,

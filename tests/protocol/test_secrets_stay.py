@@ -10,7 +10,8 @@ import pytest
 from mcp_oauth import call_tool
 from mcp_oauth.exceptions import McpOAuthError
 from mcp_oauth.models import McpServer, Membership
-from mcp_oauth.services.servers import ServerSettings, update_server
+from mcp_oauth.services.server_settings import ServerSettings
+from mcp_oauth.services.servers import update_server
 from tests.people import browser_of, member, new_server, new_workspace, start
 from tests.servers import AuthorizationServerOptions, HeaderServer, OpenServer, PreregisteredClient, ProtectedServer
 

@@ -14,7 +14,8 @@ from mcp_oauth import call_tool, disconnect
 from mcp_oauth.models import McpServer, McpServerOAuth, Membership, Workspace
 from mcp_oauth.services.removal import schedule_removal
 from mcp_oauth.services.renewal import needs_person
-from mcp_oauth.services.servers import ServerSettings, delete_server, update_server
+from mcp_oauth.services.server_settings import ServerSettings
+from mcp_oauth.services.servers import delete_server, update_server
 from mcp_oauth.services.wire import end_sessions
 from mcp_oauth.sessions import loop
 from tests.people import browser_of, connect, member, new_server, new_workspace

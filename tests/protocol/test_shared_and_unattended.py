@@ -17,7 +17,8 @@ from mcp_oauth import AuthorizationRequired, NotAllowed, call_tool, disconnect, 
 from mcp_oauth.exceptions import CredentialsRefused, InsufficientScope
 from mcp_oauth.models import McpServer, McpServerOAuth, Membership, StoredListing
 from mcp_oauth.services.diagnosis import diagnose_server
-from mcp_oauth.services.servers import ServerSettings, update_server
+from mcp_oauth.services.server_settings import ServerSettings
+from mcp_oauth.services.servers import update_server
 from tests.people import browser_of, connect, member, new_server, new_workspace, start
 from tests.servers import AuthorizationServerOptions, PreregisteredClient, ProtectedServer
 

@@ -43,7 +43,8 @@ from mcp_oauth.models import (
 from mcp_oauth.net import transport
 from mcp_oauth.net.streams import AsyncioBackend
 from mcp_oauth.services import wire
-from mcp_oauth.services.servers import ServerSettings, add_server
+from mcp_oauth.services.server_settings import ServerSettings
+from mcp_oauth.services.servers import add_server
 from mcp_oauth.sessions import client, loop
 from mcp_oauth.sessions.results import ToolResult
 from mcp_oauth.sessions.target import Target

@@ -20,7 +20,8 @@ from django.utils import timezone
 from mcp_oauth import call_tool, disconnect, list_tools
 from mcp_oauth.exceptions import AuthorizationRequired, McpOAuthError
 from mcp_oauth.models import McpServer, McpServerOAuth
-from mcp_oauth.services.servers import ServerSettings, update_server
+from mcp_oauth.services.server_settings import ServerSettings
+from mcp_oauth.services.servers import update_server
 from tests.people import member, new_server, new_workspace
 from tests.servers import ProtectedServer
 from tests.servers.conversing import Conversation

@@ -15,7 +15,8 @@ from django.test import Client
 from django.utils import timezone
 
 from mcp_oauth.models import AuthorizationFlow, McpServer, McpServerOAuth, Membership, Workspace
-from mcp_oauth.services.servers import ServerSettings, delete_server, update_server
+from mcp_oauth.services.server_settings import ServerSettings
+from mcp_oauth.services.servers import delete_server, update_server
 from tests.people import browser_of, come_back, member, new_server, new_workspace, start
 from tests.servers import AuthorizationServerOptions, Person, ProtectedServer, json_fault
 

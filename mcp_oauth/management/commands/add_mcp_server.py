@@ -12,7 +12,8 @@ from mcp_oauth.management.base import TypedCommand, usage_error
 from mcp_oauth.models import McpServer, Workspace
 from mcp_oauth.oauth.options import parse_option
 from mcp_oauth.services.headers import parse_headers
-from mcp_oauth.services.servers import ServerSettings, add_server
+from mcp_oauth.services.server_settings import ServerSettings
+from mcp_oauth.services.servers import add_server
 
 # RFC 6749 sets no length; real secrets are far below this, and a whole file by mistake is above.
 _MAX_SECRET = 8000

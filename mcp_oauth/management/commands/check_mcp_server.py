@@ -12,7 +12,7 @@ from mcp_oauth.management.base import TypedCommand, usage_error
 from mcp_oauth.management.terminal import USUAL_WIDTH, harmless, wrapped
 from mcp_oauth.oauth.options import OAuthOptions, parse_option
 from mcp_oauth.services.diagnosis import Diagnosis, diagnose_address, diagnose_server
-from mcp_oauth.services.servers import options_of
+from mcp_oauth.services.server_options import options_of
 from mcp_oauth.services.workspaces import find_server
 
 _INDENT = " " * 27
