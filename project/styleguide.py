@@ -22,13 +22,16 @@ from mcp_oauth.sessions.results import ToolResult
 from mcp_oauth.views.access import page_context
 from mcp_oauth.views.activity import Drawing
 from mcp_oauth.views.bars import bars_of
-from mcp_oauth.views.cards import ServerCard, StateChoice, StateLine, Step, grouped
+from mcp_oauth.views.card_list import StateChoice, grouped
+from mcp_oauth.views.cards import ServerCard
 from mcp_oauth.views.content import ResultView, result_view
 from mcp_oauth.views.diagnosis import stage_views
 from mcp_oauth.views.marks import hue_of, initials_of
+from mcp_oauth.views.next_step import Step
 from mcp_oauth.views.schema_form import form_of
 from mcp_oauth.views.schema_nodes import Node, root_fields, with_problems
 from mcp_oauth.views.sequence import drawing, what_follows
+from mcp_oauth.views.standing import StateLine
 from mcp_oauth.views.tools import Badge, ErrorView, Parameter, ToolView
 
 COLOURS = (

@@ -13,7 +13,7 @@ from mcp_oauth.api.answers import SAFE, Moment
 from mcp_oauth.api.callers import ApiRequest, Caller
 from mcp_oauth.exceptions import NotFound
 from mcp_oauth.models import McpServer, McpServerOAuth
-from mcp_oauth.views.cards import grants_of, still_good
+from mcp_oauth.services.serving_grants import grants_of, still_good
 
 router = Router()
 

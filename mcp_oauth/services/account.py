@@ -28,7 +28,7 @@ def connections_of(user: Person) -> QuerySet[McpServerOAuth]:
     """Return a person's own grants with their servers and workspaces, without their tokens.
 
     Those that open again by themselves because a company vouches for its people are no connections of theirs.
-    ``renews`` stands in the tokens' place, as `views.cards.still_good` reads it.
+    ``renews`` stands in the tokens' place, as `serving_grants.still_good` reads it.
     """
     renews = ExpressionWrapper(Q(refresh_token__isnull=False), output_field=BooleanField())
     return (

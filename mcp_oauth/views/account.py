@@ -15,10 +15,11 @@ from django.views.decorators.http import require_http_methods, require_safe
 from mcp_oauth.models import McpServerOAuth, Membership
 from mcp_oauth.services import account, members
 from mcp_oauth.services.grants import authorization_required
+from mcp_oauth.services.serving_grants import still_good
 from mcp_oauth.services.workspaces import first_place
 from mcp_oauth.views.access import SignedInRequest, page_context, person_required
-from mcp_oauth.views.cards import StateLine, still_good
 from mcp_oauth.views.marks import hue_of, initials_of
+from mcp_oauth.views.standing import StateLine
 
 
 @dataclass(frozen=True)

@@ -5,84 +5,32 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
-from typing import Final, Literal, get_args
+from datetime import datetime
+from typing import Literal
 
-from django.db.models import BooleanField, ExpressionWrapper, Q
-from django.urls import NoReverseMatch, reverse
+from django.db.models import Q
 from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from mcp_oauth.models import UNATTENDED_MODES, AuthorizationFlow, McpServer, McpServerOAuth, StoredListing, ToolCall
+from mcp_oauth.models import AuthorizationFlow, McpServer, McpServerOAuth, StoredListing, ToolCall
 from mcp_oauth.services.catalog import tool_counts
 from mcp_oauth.services.flows import open_flows
-from mcp_oauth.services.grants import authorization_required
 from mcp_oauth.services.listings import is_personal
+from mcp_oauth.services.serving_grants import grants_of
 from mcp_oauth.services.workspaces import Person, Place
 from mcp_oauth.views.marks import hue_of, initials_of
-from mcp_oauth.views.scopes import scopes_in_words, scopes_with_names, shortened
+from mcp_oauth.views.next_step import Step, addresses_in, links_of, next_action, step_aside, step_for
+from mcp_oauth.views.scopes import scopes_in_words, shortened
+from mcp_oauth.views.standing import Action, Group, StateLine, standing_of
 
-Tone = Literal["ok", "warn", "bad", "idle"]
-Group = Literal["needs_you", "connected", "available", "leaving"]
-# The one next step: of the person at the provider, of anybody at the server, of an administrator, or to use it.
-Action = Literal[
-    "connect",
-    "reconnect",
-    "grant_access",
-    "open_again",
-    "sign_in",
-    "retry",
-    "diagnose",
-    "enter_headers",
-    "keep",
-    "continue",
-    "none",
-]
 # What the list can be narrowed to: a group, or whether servers were reached, which is a fact apart.
 State = Literal["needs_you", "connected", "available", "leaving", "unreachable"]
-Sort = Literal["name", "connected", "contact", "tools"]
-
-STATES: Final[tuple[State, ...]] = get_args(State)
-SORTS: Final[tuple[Sort, ...]] = get_args(Sort)
 
 # Columns a list does not need; one that cannot be read must not hide the other rows.
 _NOT_LISTED = (*McpServer.SECRETS, "oauth_options", "discover_result", "probe_steps")
-# A server that answered so was reached; asking once more changes nothing, and its documents say what is wrong.
-_WRONG_ANSWERS = frozenset({"server_refused", "redirect_refused", "response_too_large", "address_blocked"})
 # What a card has an address of.
 _LINKED = ("tools", "waiting", "refresh", "edit", "delete", "diagnose", "start", "disconnect")
-_NO_SERVER = "00000000-0000-0000-0000-000000000000"
-_LONG_AGO = datetime.min.replace(tzinfo=UTC)
-
-
-@dataclass(frozen=True)
-class StateLine:
-    """One fact in words, with the time it is from."""
-
-    tone: Tone
-    text: str
-    detail: str = ""
-    at: datetime | None = None
-
-
-@dataclass(frozen=True)
-class Step:
-    """One thing to press: a link, or a button that posts ``name`` and ``value`` to its address.
-
-    ``look`` is a button's class. ``connects``: it leads to the authorization server. ``stays``: its answer is the list
-    again, so that script can show what is new where one is.
-    """
-
-    key: str
-    label: str
-    url: str
-    look: str = ""
-    name: str = ""
-    value: str = ""
-    is_link: bool = False
-    connects: bool = False
-    stays: bool = False
 
 
 @dataclass(frozen=True)
@@ -139,25 +87,6 @@ class ServerCard:
     disconnect_url: str
 
 
-@dataclass(frozen=True)
-class CardGroup:
-    """Cards that ask the same of the person."""
-
-    key: Group
-    title: str
-    cards: tuple[ServerCard, ...]
-
-
-@dataclass(frozen=True)
-class StateChoice:
-    """One state the list can be narrowed to, and how many servers are in it."""
-
-    key: str
-    title: str
-    count: int
-    chosen: bool
-
-
 def cards_for(place: Place, user: Person, *, query: str = "") -> list[ServerCard]:
     """Return the cards of a workspace in five queries, whatever its size."""
     servers = McpServer.objects.filter(workspace=place.workspace).defer(*_NOT_LISTED)
@@ -174,79 +103,6 @@ def cards_of(place: Place, user: Person, servers: Iterable[McpServer]) -> list[S
 def card_for(place: Place, user: Person, server: McpServer) -> ServerCard:
     """Return one server's card."""
     return _cards(place, user, [server])[0]
-
-
-def state_choices(cards: Iterable[ServerCard], chosen: str) -> list[StateChoice]:
-    """Return what the list can be narrowed to; a state that no server is in is left out unless it is chosen."""
-    listed = list(cards)
-    titles: dict[State, str] = {
-        "needs_you": _("Needs you"),
-        "connected": _("Connected"),
-        "available": _("Available"),
-        "leaving": _("Being removed"),
-        "unreachable": _("Unreachable"),
-    }
-    counted = {key: sum(key in card.states for card in listed) for key in STATES}
-    everything = StateChoice("", _("All"), len(listed), chosen not in STATES)
-    return [
-        everything,
-        *(
-            StateChoice(key, titles[key], counted[key], key == chosen)
-            for key in STATES
-            if counted[key] or key == chosen
-        ),
-    ]
-
-
-def in_order(cards: Iterable[ServerCard], sort: str) -> list[ServerCard]:
-    """Return cards by name, by the newest connection or contact, or by how many tools there are."""
-    by_name = sorted(cards, key=lambda card: (card.name.casefold(), str(card.id)))
-    if sort == "connected":
-        return sorted(by_name, key=lambda card: card.connected_at or _LONG_AGO, reverse=True)
-    if sort == "contact":
-        return sorted(by_name, key=lambda card: card.contacted_at or _LONG_AGO, reverse=True)
-    if sort == "tools":
-        return sorted(by_name, key=lambda card: card.tool_count or 0, reverse=True)
-    return by_name
-
-
-def grouped(cards: Iterable[ServerCard]) -> list[CardGroup]:
-    """Group cards by what the person has to do, leaving out empty groups."""
-    titles: dict[Group, str] = {
-        "needs_you": _("Needs you"),
-        "connected": _("Connected"),
-        "available": _("Available"),
-        "leaving": _("Being removed"),
-    }
-    by_group: dict[Group, list[ServerCard]] = {key: [] for key in titles}
-    for card in cards:
-        by_group[card.group].append(card)
-    return [CardGroup(key, titles[key], tuple(members)) for key, members in by_group.items() if members]
-
-
-def grants_of(user: Person, servers: Iterable[McpServer]) -> dict[uuid.UUID, McpServerOAuth]:
-    """Return, by server, the grants that serve a person, without their tokens; one query.
-
-    `still_good` reads what stands in the tokens' place.
-    """
-    listed = {server.pk: server for server in servers}
-    renews = ExpressionWrapper(
-        Q(refresh_token__isnull=False) | Q(server__auth_mode__in=UNATTENDED_MODES),
-        output_field=BooleanField(),
-    )
-    rows = (
-        McpServerOAuth.objects.filter(Q(user_id=user.pk) | Q(user__isnull=True), server_id__in=listed)
-        .defer("access_token", "refresh_token", "dpop_key")
-        .annotate(renews=renews)
-    )
-    return {row.server_id: row for row in rows if row.user_id == listed[row.server_id].grant_owner(user.pk)}
-
-
-def still_good(grant: McpServerOAuth) -> bool:
-    """Whether one of `grants_of` opens its server: it was not ended, and has not run out or can be renewed."""
-    if not grant.is_active:
-        return False
-    return grant.expires_at is None or grant.expires_at > timezone.now() or bool(getattr(grant, "renews", False))
 
 
 def _cards(place: Place, user: Person, servers: Iterable[McpServer]) -> list[ServerCard]:
@@ -266,7 +122,7 @@ def _cards(place: Place, user: Person, servers: Iterable[McpServer]) -> list[Ser
             Q(user_id=user.pk) | Q(user__isnull=True), kind=StoredListing.Kind.TOOLS, server_id__in=keys
         ).defer("entries")
     }
-    waiting, addresses = _waiting_calls(user, keys), _addresses(place)
+    waiting, addresses = _waiting_calls(user, keys), addresses_in(place)
     seen = {server.pk: row for server in listed if (row := _seen(server, catalogues, server.pk in grants)) is not None}
     counts = tool_counts((server, seen[server.pk]) for server in listed if server.pk in seen)
     return [
@@ -309,16 +165,6 @@ def _seen(
     return row if row is not None and row.server_generation == server.generation else None
 
 
-@dataclass(frozen=True)
-class _Standing:
-    """What authorization means for one server and person right now."""
-
-    group: Group
-    line: StateLine | None
-    action: Action = "none"
-    can_run: bool = False
-
-
 def _card(
     place: Place,
     server: McpServer,
@@ -329,7 +175,7 @@ def _card(
     waiting_calls: int,
     addresses: Mapping[str, str],
 ) -> ServerCard:
-    standing = _standing(place, server, grant, flow)
+    standing = standing_of(place, server, grant, flow)
     if waiting_calls and standing.can_run and standing.action == "none":
         standing = replace(standing, group="needs_you", action="continue")
     waiting = standing.action == "open_again"
@@ -337,8 +183,7 @@ def _card(
     active = grant if grant is not None and grant.is_active else None
     scopes = tuple(active.scope.split()) if active is not None else ()
     permits = scopes_in_words(scopes)
-    action = _next_step(place, server, standing)
-    links = {name: pattern.replace(_NO_SERVER, str(server.pk)) for name, pattern in addresses.items()}
+    action, links = next_action(place, server, standing), links_of(server, addresses)
     states: tuple[State, ...] = (standing.group, "unreachable") if unreachable else (standing.group,)
     return ServerCard(
         id=server.pk,
@@ -356,8 +201,8 @@ def _card(
         group=standing.group,
         states=states,
         action=action,
-        step=_step(server, action, standing.group, links),
-        aside=_aside(server, action, flow, links),
+        step=step_for(server, action, standing.group, links),
+        aside=step_aside(server, action, flow, links),
         can_disconnect=grant is not None
         and server.auth_mode == McpServer.AuthMode.OAUTH
         and server.removal_at is None
@@ -380,196 +225,6 @@ def _card(
         removal_at=server.removal_at,
         **{f"{name}_url": links[name] for name in _LINKED},
     )
-
-
-def _addresses(place: Place) -> dict[str, str]:
-    """Return the addresses of a server's pages, with a mark in the server's place: one look-up a page and not a row."""
-    names = {"slug": place.workspace.slug, "server_id": _NO_SERVER}
-    of_a_server = {
-        "tools": "server",
-        **{name: name for name in ("refresh", "edit", "delete", "keep", "diagnose", "waiting")},
-    }
-    try:
-        sign_out = reverse("logout")
-    except NoReverseMatch:  # the site signs people in by other means
-        sign_out = ""
-    return {
-        **{name: reverse(f"mcp_oauth:{view}", kwargs=names) for name, view in of_a_server.items()},
-        **{name: reverse(f"mcp_oauth:{name}") for name in ("start", "cancel", "decline", "disconnect")},
-        "sign_out": sign_out,
-    }
-
-
-def _step(server: McpServer, action: Action, group: Group, links: Mapping[str, str]) -> Step | None:
-    """Return what is pressed for an action."""
-    pk = str(server.pk)
-    if action in {"connect", "reconnect", "grant_access", "open_again"}:
-        labels = {
-            "connect": _("Connect with OAuth"),
-            "reconnect": _("Reconnect"),
-            "grant_access": _("Grant access"),
-            "open_again": _("Open again"),
-        }
-        # The strong colour only where something is wanted of the person.
-        look = {"connect": "soft", "open_again": ""}.get(action, "strong")
-        return Step("connect", labels[action], links["start"], look, "server", pk, connects=True)
-    if action == "retry":
-        return Step("retry", _("Retry"), links["refresh"], stays=True)
-    if action == "diagnose":
-        return Step("diagnose", _("Diagnose"), links["diagnose"], "strong" if group == "needs_you" else "")
-    if action == "enter_headers":
-        return Step("enter", _("Enter the key"), links["edit"], "strong", is_link=True)
-    if action == "keep":
-        return Step("keep", _("Keep it"), links["keep"], "soft", stays=True)
-    if action == "continue":
-        return Step("continue", _("Continue"), links["waiting"], "strong", is_link=True)
-    if action == "sign_in":
-        return Step("leave", _("Sign in again"), links["sign_out"], "strong") if links["sign_out"] else None
-    return Step("tools", _("Tools"), links["tools"], is_link=True)
-
-
-def _aside(server: McpServer, action: Action, flow: AuthorizationFlow | None, links: Mapping[str, str]) -> Step | None:
-    """Return the way to say no to what is offered."""
-    if action == "open_again" and flow is not None:
-        return Step("cancel", _("Cancel"), links["cancel"], "quiet", "flow", str(flow.pk), stays=True)
-    if action == "grant_access":
-        return Step("decline", _("Not now"), links["decline"], "quiet", "server", str(server.pk), stays=True)
-    return None
-
-
-def _next_step(place: Place, server: McpServer, standing: _Standing) -> Action:
-    """Return the one step that is offered: the standing's own, or what helps a server that was not reached."""
-    if standing.action != "none" or not server.is_in_use or server.reachable is not False:
-        return standing.action
-    return "diagnose" if place.is_admin and server.contact_error_code in _WRONG_ANSWERS else "retry"
-
-
-def _standing(
-    place: Place, server: McpServer, grant: McpServerOAuth | None, flow: AuthorizationFlow | None
-) -> _Standing:
-    if server.removal_at is not None:
-        line = StateLine(
-            "warn", _("Being removed"), _("It is out of use. What people granted is revoked when it goes.")
-        )
-        return _Standing("leaving", line, "keep" if place.is_admin and server.removal_at > timezone.now() else "none")
-    if not server.enabled:
-        return _Standing("available", StateLine("idle", _("Disabled by an administrator")))
-    if server.auth_mode == McpServer.AuthMode.NONE:
-        return _Standing("connected", StateLine("ok", _("Open, no sign-in needed")), can_run=True)
-    if server.auth_mode == McpServer.AuthMode.HEADERS:
-        return _headers(place, server)
-    if server.auth_mode == McpServer.AuthMode.ENTERPRISE:
-        return _enterprise(place, server, grant)
-    if server.is_unattended:
-        return _unattended(place, server, grant)
-    if server.grant_is_shared and not place.is_admin:
-        return _shared(grant)
-    if grant is not None and still_good(grant) and grant.wanted_scope and flow is None:
-        line = StateLine(
-            "warn",
-            _("Wants more access"),
-            _("A tool asks to: %(scopes)s.") % {"scopes": ", ".join(scopes_with_names(_missing(grant)[:5]))[:300]},
-        )
-        return _Standing("needs_you", line, "grant_access", can_run=True)
-    if grant is not None and still_good(grant):
-        words = _("Shared by the workspace") if server.grant_is_shared else _connected(grant)
-        return _Standing("connected", StateLine("ok", words, at=grant.connected_at), can_run=True)
-    if flow is not None:
-        return _Standing(
-            "needs_you" if grant is not None else "available",
-            StateLine("idle", _("Waiting for you in the other window"), at=flow.created_at),
-            "open_again",
-        )
-    if grant is None:
-        return _Standing("available", None, "connect")
-    reason = "expired" if grant.is_active else grant.reason
-    return _Standing(
-        "needs_you",
-        StateLine(
-            "bad",
-            _("Access ended"),
-            authorization_required(_with_workspace(server, place), reason).user_message,
-            grant.reason_at or grant.expires_at,
-        ),
-        "reconnect",
-    )
-
-
-def _missing(grant: McpServerOAuth) -> list[str]:
-    """Return the wanted scopes that are not granted yet, or all of them where the server wants those once more."""
-    wanted, granted = grant.wanted_scope.split(), set(grant.scope.split())
-    return [scope for scope in wanted if scope not in granted] or wanted
-
-
-def _headers(place: Place, server: McpServer) -> _Standing:
-    """Return how a server stands that a key opens which an administrator entered."""
-    if server.headers_refused_at is None:
-        return _Standing("connected", StateLine("ok", _("Opened by the workspace's own key")), can_run=True)
-    line = StateLine(
-        "bad",
-        _("Key not accepted"),
-        _("An administrator has to enter the server's headers again."),
-        server.headers_refused_at,
-    )
-    if place.is_admin:
-        return _Standing("needs_you", line, "enter_headers")
-    return _Standing("available", line)
-
-
-def _unattended(place: Place, server: McpServer, grant: McpServerOAuth | None) -> _Standing:
-    """Return how a server stands that is opened without asking anybody."""
-    workload = server.auth_mode == McpServer.AuthMode.WORKLOAD
-    if grant is None or grant.is_active:
-        words = _("Opened by this deployment's identity") if workload else _("Opened by the application's own identity")
-        return _Standing("connected", StateLine("ok", words), can_run=True)
-    line = StateLine(
-        "bad",
-        _("Own identity refused"),
-        _("An administrator has to check the client ID, and the operator the workload token.")
-        if workload
-        else _("An administrator has to check the client ID and its secret or key."),
-        grant.reason_at,
-    )
-    return _refused_to_all(place, line)
-
-
-def _enterprise(place: Place, server: McpServer, grant: McpServerOAuth | None) -> _Standing:
-    """Return how a server stands that opens for whoever signed in at the company."""
-    if grant is None or grant.is_active or grant.server_generation != server.generation:
-        return _Standing("connected", StateLine("ok", _("Opened with your company sign-in")), can_run=True)
-    if grant.reason == "sign_in_again":
-        needed = authorization_required(_with_workspace(server, place), grant.reason)
-        words = f"{needed.user_message} {needed.next_step}"
-        line = StateLine("bad", _("Sign in again"), words, grant.reason_at)
-        return _Standing("needs_you", line, "sign_in", can_run=True)
-    line = StateLine(
-        "bad",
-        _("Company sign-in refused"),
-        _("An administrator has to check both clients, the scopes, and whether the company permits it."),
-        grant.reason_at,
-    )
-    return _refused_to_all(place, line)
-
-
-def _refused_to_all(place: Place, line: StateLine) -> _Standing:
-    """Return the standing of an identity that nobody agreed to, which a call may still try again."""
-    if place.is_admin:
-        return _Standing("needs_you", line, "diagnose", can_run=True)
-    return _Standing("available", line, can_run=True)
-
-
-def _shared(grant: McpServerOAuth | None) -> _Standing:
-    """Return how a shared connection stands for somebody who cannot change it."""
-    if grant is not None and still_good(grant):
-        return _Standing(
-            "connected", StateLine("ok", _("Shared by the workspace"), at=grant.connected_at), can_run=True
-        )
-    return _Standing("available", StateLine("idle", _("Waiting for an administrator to connect it")))
-
-
-def _with_workspace(server: McpServer, place: Place) -> McpServer:
-    server.workspace = place.workspace  # known already; spares a query per row
-    return server
 
 
 def _reachable(server: McpServer) -> StateLine | None:
@@ -596,10 +251,6 @@ def _kind_label(server: McpServer) -> str:
     if server.auth_mode == McpServer.AuthMode.HEADERS:
         return _("Uses a key an administrator entered")
     return _("Open to everybody in this workspace")
-
-
-def _connected(grant: McpServerOAuth) -> str:
-    return _("Connected as %(account)s") % {"account": grant.account} if grant.account else _("Connected")
 
 
 def _owner(server: McpServer, grant: McpServerOAuth | None) -> str:

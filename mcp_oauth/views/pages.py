@@ -11,7 +11,8 @@ from django.views.decorators.http import require_safe
 from mcp_oauth.services.members import may_create_workspaces
 from mcp_oauth.services.workspaces import place_in, workspaces_of
 from mcp_oauth.views.access import SignedInRequest, page_context, person_required
-from mcp_oauth.views.cards import SORTS, cards_for, grouped, in_order, state_choices
+from mcp_oauth.views.card_list import SORTS, grouped, in_order, state_choices
+from mcp_oauth.views.cards import cards_for
 
 
 @require_safe

@@ -24,7 +24,8 @@ from django.utils import timezone, translation
 from mcp_oauth import call_tool
 from mcp_oauth.models import Event, McpServer, McpServerOAuth, Membership, StoredListing, ToolCall, Workspace
 from mcp_oauth.views import frame
-from mcp_oauth.views.cards import SORTS, STATES, ServerCard
+from mcp_oauth.views.card_list import SORTS, STATES
+from mcp_oauth.views.cards import ServerCard
 from mcp_oauth.views.marks import initials_of
 from mcp_oauth.views.report import redacted
 from mcp_oauth.views.scopes import scope_in_words, scopes_in_words, scopes_with_names, shortened
