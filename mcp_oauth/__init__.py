@@ -42,7 +42,7 @@ _HOMES = {
     "complete": "mcp_oauth.services.prompts",
     "acomplete": "mcp_oauth.services.prompts",
     "start_authorization": "mcp_oauth.services.connections",
-    "finish_authorization": "mcp_oauth.services.connections",
+    "finish_authorization": "mcp_oauth.services.callbacks",
     "disconnect": "mcp_oauth.services.connections",
     "McpOAuthError": "mcp_oauth.exceptions",
     "AuthorizationRequired": "mcp_oauth.exceptions",
@@ -99,9 +99,10 @@ if TYPE_CHECKING:
         ServerRefused,
         ServerUnreachable,
     )
+    from mcp_oauth.services.callbacks import finish_authorization
     from mcp_oauth.services.calls import acall_tool, aresume_call, call_tool, cancel_call, find_call, resume_call
     from mcp_oauth.services.catalog import alist_tools, list_tools
-    from mcp_oauth.services.connections import disconnect, finish_authorization, start_authorization
+    from mcp_oauth.services.connections import disconnect, start_authorization
     from mcp_oauth.services.prompts import acomplete, aget_prompt, alist_prompts, complete, get_prompt, list_prompts
     from mcp_oauth.services.resources import (
         alist_resource_templates,

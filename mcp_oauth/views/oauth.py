@@ -23,7 +23,7 @@ from mcp_oauth.exceptions import (
 )
 from mcp_oauth.models import AuthorizationFlow, McpServer, ToolCall
 from mcp_oauth.oauth.registration import client_metadata_document
-from mcp_oauth.services import connections, flows, limits
+from mcp_oauth.services import callbacks, connections, flows, limits
 from mcp_oauth.services.registrations import client_metadata_url, redirect_uri
 from mcp_oauth.services.workspaces import place_in, server_for
 from mcp_oauth.views.access import SignedInRequest, browser_secret, page_context, person_required, wants_json
@@ -101,7 +101,7 @@ def callback(request: HttpRequest) -> HttpResponse:
                 next_step=_("Sign in and start again from the connections page."),
             )
         limits.count(request.user, "callback")
-        connected = connections.finish_authorization(
+        connected = callbacks.finish_authorization(
             request.user, browser=browser_secret(request, create=False), parameters=parameters
         )
         server = connected.server

@@ -30,8 +30,9 @@ from mcp_oauth.exceptions import (
     RegistrationRequired,
 )
 from mcp_oauth.models import AuthorizationFlow, McpServer, McpServerOAuth, Membership, OAuthRegistration, Workspace
-from mcp_oauth.services import connections, flows
-from mcp_oauth.services.connections import finish_authorization, start_authorization
+from mcp_oauth.services import callbacks, connections, flows
+from mcp_oauth.services.callbacks import finish_authorization
+from mcp_oauth.services.connections import start_authorization
 from mcp_oauth.services.server_settings import ServerSettings
 from mcp_oauth.services.servers import delete_server, update_server
 from tests.people import browser_of, come_back, connect, member, new_server, new_workspace, start
@@ -284,7 +285,7 @@ def test_of_two_racing_callbacks_one_reaches_the_token_endpoint(
         both_have_read.wait(10)
         return flow
 
-    monkeypatch.setattr(connections, "find_flow", find_and_wait)
+    monkeypatch.setattr(callbacks, "find_flow", find_and_wait)
 
     def finish() -> str:
         try:

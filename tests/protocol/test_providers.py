@@ -19,7 +19,8 @@ from django.utils import timezone
 from mcp_oauth import call_tool, list_tools
 from mcp_oauth.exceptions import AuthorizationRequired, ConfigurationError, McpOAuthError
 from mcp_oauth.models import Event, McpServer, McpServerOAuth
-from mcp_oauth.services.connections import Disconnected, disconnect, finish_authorization, start_authorization
+from mcp_oauth.services.callbacks import finish_authorization
+from mcp_oauth.services.connections import Disconnected, disconnect, start_authorization
 from mcp_oauth.services.providers import Provider, parse_providers, providers
 from tests.people import browser_of, connect, member, new_server, new_workspace, start
 from tests.servers import Person, RecordedRequest

@@ -23,7 +23,8 @@ from django.utils import timezone
 from mcp_oauth import acall_tool, call_tool
 from mcp_oauth.exceptions import McpOAuthError
 from mcp_oauth.models import AuthorizationFlow, McpServer, McpServerOAuth
-from mcp_oauth.services.connections import finish_authorization, start_authorization
+from mcp_oauth.services.callbacks import finish_authorization
+from mcp_oauth.services.connections import start_authorization
 from tests.people import browser_of, connect, member, new_server, new_workspace
 from tests.scale.processes import PATIENCE, Worker
 from tests.servers import AuthorizationServerOptions, Fault, Person, ProtectedServer, RecordedRequest, json_fault

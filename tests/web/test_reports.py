@@ -15,7 +15,7 @@ from django.utils import timezone
 from django.views.debug import ExceptionReporter
 
 from mcp_oauth.models import McpServer, McpServerOAuth, Membership
-from mcp_oauth.services import api_tokens, connections, limits, wire
+from mcp_oauth.services import api_tokens, callbacks, connections, limits, wire
 from mcp_oauth.sessions import client as sessions
 from tests.people import browser_of, come_back, connect, member, new_server, new_workspace, program_of, start
 from tests.servers import AuthorizationServerOptions, OpenServer, PreregisteredClient, ProtectedServer
@@ -75,7 +75,7 @@ def connected_server(peer: ProtectedServer) -> tuple[Any, McpServer, Any]:
 
 
 @pytest.mark.parametrize(
-    ("owner", "name"), [(wire, "guarded_fetch"), (connections, "validate_callback"), (connections, "_store")]
+    ("owner", "name"), [(wire, "guarded_fetch"), (callbacks, "validate_callback"), (callbacks, "_store")]
 )
 def test_a_callback_that_crashes_reports_neither_code_nor_state_nor_verifier(
     owner: Any,
