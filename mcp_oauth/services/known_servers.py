@@ -1,28 +1,32 @@
-"""MCP servers that people often add: the gallery's data, read from one file and checked."""
+"""MCP servers that people often add: the gallery's data."""
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
-from importlib.resources import files
 from types import MappingProxyType
 from typing import Any, Final, Literal, cast, get_args
 
 from django.utils.translation import gettext as _
 
-from mcp_oauth.exceptions import ConfigurationError, McpOAuthError
-from mcp_oauth.oauth.urls import check_server_address
 from mcp_oauth.services.providers import Provider, providers
+from mcp_oauth.services.shipped_lists import ShippedList
 
 SignIn = Literal["oauth", "key", "open"]
 Category = Literal[
     "planning", "documents", "code", "data", "customers", "payments", "design", "automation", "reference"
 ]
 
-_REQUIRED: Final = frozenset({"name", "url", "documentation", "sign_in", "category", "summary"})
-_OPTIONAL: Final = frozenset({"provider", "notes"})
+_LIST: Final = ShippedList(
+    file="known_servers.toml",
+    entry="known server",
+    entries="known servers",
+    required=frozenset({"name", "url", "documentation", "sign_in", "category", "summary"}),
+    optional=frozenset({"provider", "notes"}),
+    choices={"sign_in": get_args(SignIn), "category": get_args(Category)},
+    addresses=frozenset({"url", "documentation"}),
+)
 # A gallery entry is a name and a line below it.
 _LONGEST_SUMMARY: Final = 90
 
@@ -82,8 +86,7 @@ def category_titles() -> dict[Category, str]:
 @cache
 def known_servers() -> Mapping[str, KnownServer]:
     """Return every known server by its short name, in the order of the file."""
-    text = files("mcp_oauth").joinpath("known_servers.toml").read_text(encoding="utf-8")
-    return MappingProxyType(parse_known_servers(text))
+    return MappingProxyType(parse_known_servers(_LIST.text()))
 
 
 def known_server_at(url: str) -> KnownServer | None:
@@ -107,47 +110,23 @@ def parse_known_servers(text: str) -> dict[str, KnownServer]:
     Raises:
         ConfigurationError: naming the entry, for an unknown or missing key, or a value that cannot be used.
     """
-    try:
-        document = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigurationError(f"The list of known servers is not TOML: {error}.") from error
-    known = {key: _known_server(key, entry) for key, entry in document.items()}
+    known = _LIST.parse(text, _known_server)
     seen: dict[str, str] = {}
     for key, server in known.items():
         other = seen.setdefault(server.url.rstrip("/"), key)
         if other != key:
-            raise ConfigurationError(f"The known server {key!r} has the address of {other!r}.")
+            raise _LIST.refusal(key, f"has the address of {other!r}")
     return known
 
 
-def _known_server(key: str, entry: Any) -> KnownServer:
-    def refuse(problem: str) -> ConfigurationError:
-        return ConfigurationError(f"The known server {key!r} {problem}.")
-
-    if not isinstance(entry, dict):
-        raise refuse("is not a table")
-    if unknown := sorted(entry.keys() - _REQUIRED - _OPTIONAL):
-        raise refuse(f"has the unknown key {unknown[0]!r}")
-    if missing := sorted(_REQUIRED - entry.keys()):
-        raise refuse(f"lacks the key {missing[0]!r}")
-    for name in sorted(entry):
-        if not isinstance(entry[name], str) or not entry[name].strip() or not entry[name].isprintable():
-            raise refuse(f"has a {name} that is not text on one line")
-    for name, choices in (("sign_in", get_args(SignIn)), ("category", get_args(Category))):
-        if entry[name] not in choices:
-            raise refuse(f"has a {name} that is not one of {', '.join(choices)}")
+def _known_server(key: str, entry: dict[str, Any]) -> KnownServer:
     if len(entry["summary"]) > _LONGEST_SUMMARY:
-        raise refuse(f"has a summary of more than {_LONGEST_SUMMARY} characters")
-    for name in ("url", "documentation"):
-        try:
-            check_server_address(entry[name], allow_loopback=False)
-        except McpOAuthError as error:
-            raise refuse(f"has an unusable {name}") from error
+        raise _LIST.refusal(key, f"has a summary of more than {_LONGEST_SUMMARY} characters")
     provider = providers().get(entry["provider"]) if "provider" in entry else None
     if "provider" in entry and provider is None:
-        raise refuse(f"names the provider {entry['provider']!r}, which is not on record")
+        raise _LIST.refusal(key, f"names the provider {entry['provider']!r}, which is not on record")
     if provider is not None and provider.server_url.rstrip("/") != entry["url"].rstrip("/"):
-        raise refuse("has another address than its provider")
+        raise _LIST.refusal(key, "has another address than its provider")
     return KnownServer(
         key=key,
         name=entry["name"],

@@ -2,28 +2,34 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import cache
-from importlib.resources import files
 from types import MappingProxyType
 from typing import Any, Final, Literal, cast, get_args
 
 from django.utils.translation import gettext as _
 
-from mcp_oauth.exceptions import ConfigurationError, McpOAuthError
+from mcp_oauth.exceptions import ConfigurationError
 from mcp_oauth.models import McpServer
 from mcp_oauth.oauth.options import OAuthOptions
-from mcp_oauth.oauth.urls import check_server_address
+from mcp_oauth.services.shipped_lists import ShippedList
 
 Registration = Literal["cimd", "dynamic", "manual"]
 
 REDIRECT_URI: Final = "{redirect_uri}"
 SERVER_URL: Final = "{server_url}"
-_REQUIRED: Final = frozenset({"name", "documentation", "registration", "auth_mode", "setup", "notes"})
-_OPTIONAL: Final = frozenset({"server_url", "issuers", "options"})
+_LIST: Final = ShippedList(
+    file="providers.toml",
+    entry="provider",
+    entries="providers",
+    required=frozenset({"name", "documentation", "registration", "auth_mode", "setup", "notes"}),
+    optional=frozenset({"server_url", "issuers", "options"}),
+    choices={"registration": get_args(Registration), "auth_mode": McpServer.AuthMode.values},
+    addresses=frozenset({"server_url", "documentation"}),
+    structured=frozenset({"issuers", "options"}),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +66,7 @@ class Provider:
 @cache
 def providers() -> Mapping[str, Provider]:
     """Return every known provider by its short name, in the order of the file."""
-    text = files("mcp_oauth").joinpath("providers.toml").read_text(encoding="utf-8")
-    return MappingProxyType(parse_providers(text))
+    return MappingProxyType(parse_providers(_LIST.text()))
 
 
 def provider_of(server_url: str, issuer: str = "") -> Provider | None:
@@ -81,44 +86,20 @@ def parse_providers(text: str) -> dict[str, Provider]:
     Raises:
         ConfigurationError: naming the entry, for an unknown or missing key, or a value that cannot be used.
     """
-    try:
-        document = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigurationError(f"The list of providers is not TOML: {error}.") from error
-    return {key: _provider(key, entry) for key, entry in document.items()}
+    return _LIST.parse(text, _provider)
 
 
-def _provider(key: str, entry: Any) -> Provider:
-    def refuse(problem: str) -> ConfigurationError:
-        return ConfigurationError(f"The provider {key!r} {problem}.")
-
-    if not isinstance(entry, dict):
-        raise refuse("is not a table")
-    if unknown := sorted(entry.keys() - _REQUIRED - _OPTIONAL):
-        raise refuse(f"has the unknown key {unknown[0]!r}")
-    if missing := sorted(_REQUIRED - entry.keys()):
-        raise refuse(f"lacks the key {missing[0]!r}")
-    for name in sorted(entry.keys() - {"options", "issuers"}):
-        if not isinstance(entry[name], str) or not entry[name].strip() or not entry[name].isprintable():
-            raise refuse(f"has a {name} that is not text on one line")
-    for name, choices in (("registration", get_args(Registration)), ("auth_mode", McpServer.AuthMode.values)):
-        if entry[name] not in choices:
-            raise refuse(f"has a {name} that is not one of {', '.join(choices)}")
-    for name in sorted(entry.keys() & {"server_url", "documentation"}):
-        try:
-            check_server_address(entry[name], allow_loopback=False)
-        except McpOAuthError as error:
-            raise refuse(f"has an unusable {name}") from error
+def _provider(key: str, entry: dict[str, Any]) -> Provider:
     if entry["registration"] == "manual" and REDIRECT_URI not in entry["setup"]:
-        raise refuse(f"does not say in its setup where {REDIRECT_URI} goes")
+        raise _LIST.refusal(key, f"does not say in its setup where {REDIRECT_URI} goes")
     issuers = entry.get("issuers", [])
     if not isinstance(issuers, list) or not all(isinstance(item, str) and "/" in item for item in issuers):
-        raise refuse("has issuers that are not a list of patterns with a path")
+        raise _LIST.refusal(key, "has issuers that are not a list of patterns with a path")
     options = entry.get("options", {})
     try:
         OAuthOptions.from_json(options)
     except ConfigurationError as error:
-        raise refuse("has options that cannot be used") from error
+        raise _LIST.refusal(key, "has options that cannot be used") from error
     return Provider(
         key=key,
         name=entry["name"],
