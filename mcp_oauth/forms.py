@@ -1,9 +1,9 @@
-"""The forms of the pages: a server, whose secrets never come back to it, and a new API token."""
+"""The forms of the pages: a server, and a new API token."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any
 
 from django import forms
 from django.core.validators import MaxValueValidator
@@ -12,72 +12,21 @@ from django.utils.translation import gettext_lazy as _
 from mcp_oauth.conf import settings
 from mcp_oauth.exceptions import McpOAuthError
 from mcp_oauth.models import McpServer, Workspace
-from mcp_oauth.services.headers import parse_headers
+from mcp_oauth.server_fields import (
+    KINDS,
+    HeaderLines,
+    ScopesField,
+    SecretLine,
+    ToolPatterns,
+    WriteOnlySecrets,
+    chosen_kind,
+)
 from mcp_oauth.services.known_servers import known_server_at
 from mcp_oauth.services.server_options import readable_options
 from mcp_oauth.services.server_settings import ServerSettings
-from mcp_oauth.services.tool_policy import check_patterns
-
-if TYPE_CHECKING:
-    _AnyForm = forms.BaseForm
-else:
-    _AnyForm = object
 
 
-class UnechoedText(forms.Textarea):
-    """A text area that never renders what was typed, as ``PasswordInput`` does not."""
-
-    def format_value(self, value: Any) -> None:
-        """Render nothing."""
-        return
-
-
-class SecretsTypedAgain(_AnyForm):
-    """A form that says of each typed secret that it is gone when the form comes back, for it is not repeated."""
-
-    secret_fields: ClassVar[tuple[str, ...]] = ()
-    # They wait, sealed, in the form itself.
-    secrets_kept: bool = False
-
-    def full_clean(self) -> None:
-        """Validate as forms do; a mistake anywhere means that the secrets are entered once more."""
-        super().full_clean()
-        self._ask_for_secrets_again()
-
-    def _ask_for_secrets_again(self) -> None:
-        if not self.is_bound or not self.errors or self.secrets_kept:
-            return
-        for name in self.secret_fields:
-            if self.data.get(self.add_prefix(name)):
-                self.add_error(name, _("Enter it once more; nothing is saved yet and what you typed is not shown."))
-
-
-class ToolPatterns(forms.CharField):
-    """Patterns of tool names, one per line."""
-
-    def __init__(self, **kwargs: Any) -> None:
-        widget = forms.Textarea(attrs={"rows": 3, "cols": 60, "spellcheck": "false", "autocomplete": "off"})
-        super().__init__(required=False, max_length=30_000, widget=widget, **kwargs)
-
-    def clean(self, value: Any) -> Any:
-        """Return the patterns as a list.
-
-        Raises: ``ValidationError`` when one cannot be kept.
-        """
-        try:
-            return check_patterns(super().clean(value).splitlines())
-        except McpOAuthError as error:
-            raise forms.ValidationError(f"{error.user_message} {error.next_step}".strip(), code=error.code) from error
-
-    def prepare_value(self, value: Any) -> Any:
-        """Return stored patterns as they are edited; what was typed stays as it is."""
-        return "\n".join(str(pattern) for pattern in value) if isinstance(value, list) else value
-
-
-_KINDS = [("", _("Find out by asking the server")), *McpServer.AuthMode.choices]
-
-
-class ServerForm(SecretsTypedAgain, forms.Form):
+class ServerForm(WriteOnlySecrets, forms.Form):
     """Name, address and kind of authorization; the rest only where it is needed."""
 
     secret_fields = ("headers", "client_secret", "initial_access_token")
@@ -92,7 +41,7 @@ class ServerForm(SecretsTypedAgain, forms.Form):
     auth_mode = forms.ChoiceField(
         label=_("Authorization"),
         required=False,
-        choices=_KINDS,
+        choices=KINDS,
     )
     sharing = forms.ChoiceField(
         label=_("Connection"),
@@ -100,28 +49,19 @@ class ServerForm(SecretsTypedAgain, forms.Form):
         choices=McpServer.Sharing.choices,
         help_text=_("Whose account tools act with, when people connect with OAuth."),
     )
-    headers = forms.CharField(
-        label=_("Headers"),
-        required=False,
-        max_length=20_000,
-        strip=False,
+    headers = HeaderLines(
         help_text=_(
             "One “Name: value” per line. Encrypted, never shown, not even after an error; left empty, they stay."
         ),
-        widget=UnechoedText(attrs={"rows": 3, "spellcheck": "false", "autocomplete": "off"}),
     )
     clear_headers = forms.BooleanField(label=_("Remove the stored headers"), required=False)
     client_id = forms.CharField(label=_("Client ID"), required=False, max_length=2000)
-    client_secret = forms.CharField(
+    client_secret = SecretLine(
         label=_("Client secret or private key"),
-        required=False,
-        max_length=8000,
         help_text=_(
             "A secret, or a private key in PEM form. Encrypted, never shown, not even after an error; left empty, it "
             "stays."
         ),
-        # Browsers fill a saved password into a field that merely says "off".
-        widget=forms.PasswordInput(attrs={"autocomplete": "new-password"}),
     )
     clear_client_secret = forms.BooleanField(label=_("Remove the stored client secret"), required=False)
     client_issuer = forms.CharField(
@@ -133,31 +73,17 @@ class ServerForm(SecretsTypedAgain, forms.Form):
             "first one found is kept."
         ),
     )
-    initial_access_token = forms.CharField(
+    initial_access_token = SecretLine(
         label=_("Token to register with"),
-        required=False,
-        max_length=8000,
         help_text=_(
             "Only where the provider registers clients that bring an initial access token. Encrypted, never shown; "
             "left empty, it stays."
         ),
-        widget=forms.PasswordInput(attrs={"autocomplete": "new-password"}),
     )
     clear_initial_access_token = forms.BooleanField(label=_("Remove the stored token to register with"), required=False)
-    scopes = forms.CharField(
-        label=_("Scopes"),
-        required=False,
-        max_length=2000,
-        help_text=_("Separated by spaces. Left empty, the server says what it needs."),
-    )
-    allowed_tools = ToolPatterns(
-        label=_("Tools that may be run"),
-        help_text=_("One name or pattern per line, such as get_*. Left empty, all may be run."),
-    )
-    denied_tools = ToolPatterns(
-        label=_("Tools that may not be run"),
-        help_text=_("One name or pattern per line, such as delete_*. They are refused whatever is allowed."),
-    )
+    scopes = ScopesField()
+    allowed_tools = ToolPatterns()
+    denied_tools = ToolPatterns(denied=True)
     enabled = forms.BooleanField(label=_("Enabled"), required=False, initial=True)
     # Of a new server only: the options that its provider is known to need.
     known_options = forms.BooleanField(
@@ -180,21 +106,11 @@ class ServerForm(SecretsTypedAgain, forms.Form):
         elsewhere = {McpServer.AuthMode.WORKLOAD, McpServer.AuthMode.ENTERPRISE} - {kept}
         kinds = self.fields["auth_mode"]
         if isinstance(kinds, forms.ChoiceField):
-            kinds.choices = [pair for pair in _KINDS if pair[0] not in elsewhere]
-
-    def clean_headers(self) -> dict[str, str] | None:
-        """Return the headers, or ``None`` to keep what is stored."""
-        text = self.cleaned_data["headers"]
-        if not text.strip():
-            return None
-        try:
-            return parse_headers(text)
-        except McpOAuthError as error:
-            raise forms.ValidationError(error.user_message, code=error.code) from error
+            kinds.choices = [pair for pair in KINDS if pair[0] not in elsewhere]
 
     def cleared(self) -> set[str]:
         """Return which secrets the person asked to remove; only after ``is_valid()``."""
-        return {name for name in self.secret_fields if self.cleaned_data[f"clear_{name}"]}
+        return {name for name, clearing in self.clearing_fields().items() if self.cleaned_data[clearing]}
 
     def wanted(self) -> ServerSettings:
         """Return what the person asked for; only after ``is_valid()``."""
@@ -208,16 +124,14 @@ class ServerForm(SecretsTypedAgain, forms.Form):
             url=data["url"],
             auth_mode=data["auth_mode"] or None,
             enabled=data["enabled"],
-            headers={} if data["clear_headers"] else data["headers"],
             client_id=data["client_id"],
-            client_secret="" if data["clear_client_secret"] else (data["client_secret"] or None),
             client_issuer=data["client_issuer"],
-            initial_access_token="" if data["clear_initial_access_token"] else (data["initial_access_token"] or None),
             options=options,
             slug=self.server.slug if self.server is not None else "",
             sharing=data["sharing"] or McpServer.Sharing.MEMBER,
             allowed_tools=data["allowed_tools"],
             denied_tools=data["denied_tools"],
+            **self.wanted_secrets(),
         )
 
     def _known_options(self) -> dict[str, Any]:
@@ -228,14 +142,14 @@ class ServerForm(SecretsTypedAgain, forms.Form):
         """Show a typed error where it belongs."""
         field = "url" if error.code in {"invalid_address", "address_blocked"} else None
         self.add_error(field, f"{error.user_message} {error.next_step}".strip())
-        self._ask_for_secrets_again()
+        self.ask_for_secrets_again()
 
 
 def _initial(server: McpServer) -> dict[str, Any]:
     return {
         "name": server.name,
         "url": server.url,
-        "auth_mode": server.auth_mode if server.auth_mode_source == McpServer.AuthModeSource.PERSON else "",
+        "auth_mode": chosen_kind(server),
         "sharing": server.sharing,
         "client_id": server.client_id,
         "client_issuer": server.client_issuer,

@@ -14,81 +14,81 @@ from mcp_oauth.admin.cells import told
 from mcp_oauth.admin.row_classes import Form
 from mcp_oauth.conf import settings
 from mcp_oauth.exceptions import McpOAuthError, ServerUnreachable
-from mcp_oauth.forms import SecretsTypedAgain, ToolPatterns, UnechoedText
 from mcp_oauth.models import McpServer
 from mcp_oauth.oauth.options import OAuthOptions
 from mcp_oauth.oauth.urls import check_server_address
-from mcp_oauth.services.headers import parse_headers
+from mcp_oauth.server_fields import (
+    KINDS,
+    HeaderLines,
+    ScopesField,
+    SecretLine,
+    ToolPatterns,
+    WriteOnlySecrets,
+    chosen_kind,
+)
 from mcp_oauth.services.server_settings import ServerSettings
 
+_WIDE = {"size": 60}
 OPTION_FIELDS = tuple(f"option_{item.name}" for item in dataclass_fields(OAuthOptions))
 
 
-class McpServerForm(SecretsTypedAgain, Form[McpServer]):
+class McpServerForm(WriteOnlySecrets, Form[McpServer]):
     """A server's settings; headers and client secret are written and never read back."""
 
+    # Not named like the columns, so that nothing of Django's can read one in place of the other.
     secret_fields = ("new_headers", "new_client_secret", "new_initial_access_token", "new_idp_client_secret")
+    typed_prefix = "new_"
     # Set on the class of one request when the server, asked while saving, was the reason not to save.
     refusal: ClassVar[McpOAuthError | None] = None
 
     kind = forms.ChoiceField(
         label=gettext_lazy("Kind of authorization"),
         required=False,
-        choices=[("", gettext_lazy("Find out by asking the server")), *McpServer.AuthMode.choices],
+        choices=KINDS,
         help_text=gettext_lazy("Chosen here it always wins; a change ends everybody's connection."),
     )
-    # Not named like the columns, so that nothing of Django's can read one in place of the other.
-    new_headers = forms.CharField(
-        label=gettext_lazy("Headers"),
-        required=False,
-        max_length=20_000,
-        strip=False,
+    new_headers = HeaderLines(
+        says_next_step=True,
         help_text=gettext_lazy("One “Name: value” per line. Stored encrypted, never shown; left empty, they stay."),
-        widget=UnechoedText(attrs={"rows": 3, "cols": 60, "spellcheck": "false", "autocomplete": "off"}),
+        attrs={"cols": 60},
     )
     clear_headers = forms.BooleanField(
         label=gettext_lazy("Remove the stored headers"),
         required=False,
         help_text=gettext_lazy("They are forgotten when the form is saved."),
     )
-    new_client_secret = forms.CharField(
+    new_client_secret = SecretLine(
         label=gettext_lazy("Client secret or private key"),
-        required=False,
-        max_length=8000,
         help_text=gettext_lazy(
             "A secret, or a private key in PEM form. Stored encrypted, never shown; left empty, it stays."
         ),
-        widget=forms.PasswordInput(attrs={"autocomplete": "new-password", "size": 60}),
+        attrs=_WIDE,
     )
     clear_client_secret = forms.BooleanField(
         label=gettext_lazy("Remove the stored client secret"),
         required=False,
         help_text=gettext_lazy("It is forgotten when the form is saved."),
     )
-    new_initial_access_token = forms.CharField(
+    new_initial_access_token = SecretLine(
         label=gettext_lazy("Token to register with"),
-        required=False,
-        max_length=8000,
         help_text=gettext_lazy(
             "Only where the provider registers clients that bring an initial access token (RFC 7591 §3). Stored "
             "encrypted, never shown; left empty, it stays."
         ),
-        widget=forms.PasswordInput(attrs={"autocomplete": "new-password", "size": 60}),
+        attrs=_WIDE,
     )
     clear_initial_access_token = forms.BooleanField(
         label=gettext_lazy("Remove the stored token to register with"),
         required=False,
         help_text=gettext_lazy("It is forgotten when the form is saved."),
     )
-    new_idp_client_secret = forms.CharField(
+    new_idp_client_secret = SecretLine(
         label=gettext_lazy("Client secret or private key at the identity provider"),
-        required=False,
-        max_length=8000,
         help_text=gettext_lazy(
             "Of the client named above at the company's identity provider, if it needs one. Stored encrypted, never "
             "shown; left empty, it stays."
         ),
-        widget=forms.PasswordInput(attrs={"autocomplete": "new-password", "size": 60}),
+        attrs=_WIDE,
     )
     clear_idp_client_secret = forms.BooleanField(
         label=gettext_lazy("Remove the stored client secret at the identity provider"),
@@ -96,21 +96,10 @@ class McpServerForm(SecretsTypedAgain, Form[McpServer]):
         help_text=gettext_lazy("It is forgotten when the form is saved."),
     )
 
-    allow_tools = ToolPatterns(
-        label=gettext_lazy("Tools that may be run"),
-        help_text=gettext_lazy("One name or pattern per line, such as get_*. Left empty, all may be run."),
-    )
-    deny_tools = ToolPatterns(
-        label=gettext_lazy("Tools that may not be run"),
-        help_text=gettext_lazy("One name or pattern per line, such as delete_*. They are refused whatever is allowed."),
-    )
+    allow_tools = ToolPatterns()
+    deny_tools = ToolPatterns(denied=True)
 
-    option_scopes = forms.CharField(
-        label=gettext_lazy("Scopes"),
-        required=False,
-        max_length=2000,
-        help_text=gettext_lazy("Separated by spaces. Left empty, the server says what it needs."),
-    )
+    option_scopes = ScopesField()
     option_resource = forms.ChoiceField(
         label=gettext_lazy("Resource parameter"),
         required=False,
@@ -237,15 +226,6 @@ class McpServerForm(SecretsTypedAgain, Form[McpServer]):
             self.fields["slug"].required = False
             self.fields["slug"].help_text = _("Names the server in commands. Left empty, it is made from the name.")
 
-    def clean_new_headers(self) -> dict[str, str] | None:
-        """Return the headers, or ``None`` to keep what is stored."""
-        if not self.cleaned_data["new_headers"].strip():
-            return None
-        try:
-            return parse_headers(self.cleaned_data["new_headers"])
-        except McpOAuthError as error:
-            raise forms.ValidationError(told(error), code=error.code) from error
-
     def clean_url(self) -> str:
         """Return the address if it is one this application may contact."""
         try:
@@ -262,12 +242,7 @@ class McpServerForm(SecretsTypedAgain, Form[McpServer]):
             except McpOAuthError as error:
                 self.add_error(f"option_{key}", error.user_message)
         given = self.cleaned_data
-        for typed, clear in (
-            ("new_headers", "clear_headers"),
-            ("new_client_secret", "clear_client_secret"),
-            ("new_initial_access_token", "clear_initial_access_token"),
-            ("new_idp_client_secret", "clear_idp_client_secret"),
-        ):
+        for typed, clear in self.clearing_fields().items():
             if given.get(typed) and given.get(clear):
                 self.add_error(clear, _("Either enter a new value or remove the stored one."))
         if given.get("new_client_secret") and not given.get("client_id"):
@@ -287,19 +262,14 @@ class McpServerForm(SecretsTypedAgain, Form[McpServer]):
             url=given["url"],
             auth_mode=given["kind"] or None,
             enabled=given["enabled"],
-            headers={} if given["clear_headers"] else given["new_headers"],
             client_id=given["client_id"],
-            client_secret="" if given["clear_client_secret"] else (given["new_client_secret"] or None),
             client_issuer=given["client_issuer"],
             options=self._options(),
             slug=given.get("slug") or "",
             sharing=given["sharing"],
             allowed_tools=given["allow_tools"],
             denied_tools=given["deny_tools"],
-            initial_access_token=""
-            if given["clear_initial_access_token"]
-            else (given["new_initial_access_token"] or None),
-            idp_client_secret="" if given["clear_idp_client_secret"] else (given["new_idp_client_secret"] or None),
+            **self.wanted_secrets(),
         )
 
     def _options(self) -> dict[str, Any]:
@@ -316,10 +286,9 @@ def _initial(server: McpServer) -> dict[str, Any]:
         f"option_{item.name}": stored.get(item.name, getattr(default, item.name))
         for item in dataclass_fields(OAuthOptions)
     }
-    chosen = server.auth_mode_source == McpServer.AuthModeSource.PERSON
     return {
         **options,
-        "kind": server.auth_mode if chosen else "",
+        "kind": chosen_kind(server),
         "allow_tools": server.allowed_tools,
         "deny_tools": server.denied_tools,
     }

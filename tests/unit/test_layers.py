@@ -15,7 +15,9 @@ PACKAGE = "mcp_oauth"
 
 # A module may import from its own line and from the lines below it.
 LAYERS: tuple[frozenset[str], ...] = (
-    frozenset({"apps", "views", "urls", "forms", "admin", "api", "management", "templatetags", "checks"}),
+    frozenset(
+        {"apps", "views", "urls", "forms", "server_fields", "admin", "api", "management", "templatetags", "checks"}
+    ),
     frozenset({"services"}),
     frozenset({"oauth", "sessions", "net"}),
     frozenset({"models", "migrations", "fields", "crypto", "conf", "exceptions", "messages", "sentences"}),
