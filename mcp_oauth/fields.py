@@ -19,6 +19,7 @@ from mcp_oauth.exceptions import SecretUnreadable
 
 if TYPE_CHECKING:
     from django.db.backends.base.base import BaseDatabaseWrapper
+    from django.utils.functional import _StrPromise
 
 __all__ = [
     "EncryptedJSONField",
@@ -201,7 +202,7 @@ class _EncryptedField(_ModelField[_Value]):
 
     def __init__(
         self,
-        verbose_name: str | None = None,
+        verbose_name: str | _StrPromise | None = None,
         name: str | None = None,
         *,
         label: str,

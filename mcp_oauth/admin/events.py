@@ -35,7 +35,7 @@ class EventAdmin(Facts[Event]):
         "kind",
         "outcome",
         "server_name",
-        "server_id",
+        "server_key",
         "workspace_name",
         "person",
         "done_by",
@@ -56,6 +56,11 @@ class EventAdmin(Facts[Event]):
     def done_by(self, event: Event) -> str:
         """Return who did it."""
         return event.actor_name or _("the application")
+
+    @admin.display(description=gettext_lazy("key of the server"))
+    def server_key(self, event: Event) -> str:
+        """Return the server's key, whether or not there is still a server of that key."""
+        return str(event.server_id or "") or self.get_empty_value_display()
 
     @admin.display(description=gettext_lazy("workspace"))
     def workspace_name(self, event: Event) -> str:

@@ -149,7 +149,7 @@ EVENT: Final[Texts] = {
     "kind": _("What happened."),
     "outcome": _("How it ended, in one word of a program."),
     "server_name": _("What the server was called then; empty where it concerns the whole workspace."),
-    "server_id": _("The server's key, also of one that is gone."),
+    "server_key": _("The server's key, also of one that is gone."),
     "workspace_name": _("Where it happened; a key where the workspace is gone."),
     "person": _("Whose grant, token or membership it is."),
     "done_by": _("Who did it; the application, where nobody did."),

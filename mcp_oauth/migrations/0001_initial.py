@@ -21,7 +21,12 @@ class Migration(migrations.Migration):
         migrations.CreateModel(
             name="Membership",
             fields=[
-                ("id", models.UUIDField(default=uuid.uuid4, editable=False, primary_key=True, serialize=False)),
+                (
+                    "id",
+                    models.UUIDField(
+                        default=uuid.uuid4, editable=False, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
                 (
                     "role",
                     models.CharField(
@@ -54,7 +59,12 @@ class Migration(migrations.Migration):
         migrations.CreateModel(
             name="Workspace",
             fields=[
-                ("id", models.UUIDField(default=uuid.uuid4, editable=False, primary_key=True, serialize=False)),
+                (
+                    "id",
+                    models.UUIDField(
+                        default=uuid.uuid4, editable=False, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
                 ("name", models.CharField(max_length=120, verbose_name="name")),
                 (
                     "slug",
@@ -88,7 +98,12 @@ class Migration(migrations.Migration):
         migrations.CreateModel(
             name="OAuthRegistration",
             fields=[
-                ("id", models.UUIDField(default=uuid.uuid4, editable=False, primary_key=True, serialize=False)),
+                (
+                    "id",
+                    models.UUIDField(
+                        default=uuid.uuid4, editable=False, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
                 (
                     "kind",
                     models.CharField(
@@ -103,7 +118,10 @@ class Migration(migrations.Migration):
                 (
                     "client_secret",
                     mcp_oauth.fields.EncryptedTextField(
-                        label="mcp_oauth.OAuthRegistration.client_secret", null=True, owner=("workspace_id", "issuer")
+                        label="mcp_oauth.OAuthRegistration.client_secret",
+                        null=True,
+                        owner=("workspace_id", "issuer"),
+                        verbose_name="client secret",
                     ),
                 ),
                 ("client_secret_expires_at", models.DateTimeField(null=True, verbose_name="secret expires")),
@@ -142,7 +160,12 @@ class Migration(migrations.Migration):
         migrations.CreateModel(
             name="McpServer",
             fields=[
-                ("id", models.UUIDField(default=uuid.uuid4, editable=False, primary_key=True, serialize=False)),
+                (
+                    "id",
+                    models.UUIDField(
+                        default=uuid.uuid4, editable=False, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
                 ("name", models.CharField(max_length=120, verbose_name="name")),
                 (
                     "slug",
@@ -202,7 +225,7 @@ class Migration(migrations.Migration):
                 (
                     "headers",
                     mcp_oauth.fields.EncryptedJSONField(
-                        label="mcp_oauth.McpServer.headers", null=True, owner=("workspace_id",)
+                        label="mcp_oauth.McpServer.headers", null=True, owner=("workspace_id",), verbose_name="headers"
                     ),
                 ),
                 (
@@ -217,7 +240,10 @@ class Migration(migrations.Migration):
                 (
                     "client_secret",
                     mcp_oauth.fields.EncryptedTextField(
-                        label="mcp_oauth.McpServer.client_secret", null=True, owner=("workspace_id",)
+                        label="mcp_oauth.McpServer.client_secret",
+                        null=True,
+                        owner=("workspace_id",),
+                        verbose_name="client secret",
                     ),
                 ),
                 (
@@ -232,13 +258,19 @@ class Migration(migrations.Migration):
                 (
                     "initial_access_token",
                     mcp_oauth.fields.EncryptedTextField(
-                        label="mcp_oauth.McpServer.initial_access_token", null=True, owner=("workspace_id",)
+                        label="mcp_oauth.McpServer.initial_access_token",
+                        null=True,
+                        owner=("workspace_id",),
+                        verbose_name="token to register with",
                     ),
                 ),
                 (
                     "idp_client_secret",
                     mcp_oauth.fields.EncryptedTextField(
-                        label="mcp_oauth.McpServer.idp_client_secret", null=True, owner=("workspace_id",)
+                        label="mcp_oauth.McpServer.idp_client_secret",
+                        null=True,
+                        owner=("workspace_id",),
+                        verbose_name="client secret at the identity provider",
                     ),
                 ),
                 ("oauth_options", models.JSONField(blank=True, default=dict, verbose_name="OAuth options")),
@@ -250,7 +282,10 @@ class Migration(migrations.Migration):
                 ("discover_result", models.JSONField(editable=False, null=True, verbose_name="discover result")),
                 ("reachable", models.BooleanField(editable=False, null=True, verbose_name="reachable")),
                 ("contacted_at", models.DateTimeField(editable=False, null=True, verbose_name="last contact")),
-                ("contact_error_code", models.CharField(blank=True, editable=False, max_length=60)),
+                (
+                    "contact_error_code",
+                    models.CharField(blank=True, editable=False, max_length=60, verbose_name="code of the last error"),
+                ),
                 (
                     "contact_error",
                     models.CharField(blank=True, editable=False, max_length=600, verbose_name="last error"),
@@ -281,7 +316,12 @@ class Migration(migrations.Migration):
         migrations.CreateModel(
             name="Event",
             fields=[
-                ("id", models.UUIDField(default=uuid.uuid4, editable=False, primary_key=True, serialize=False)),
+                (
+                    "id",
+                    models.UUIDField(
+                        default=uuid.uuid4, editable=False, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
                 ("at", models.DateTimeField(default=django.utils.timezone.now, editable=False, verbose_name="time")),
                 (
                     "kind",
@@ -364,18 +404,32 @@ class Migration(migrations.Migration):
         migrations.CreateModel(
             name="McpServerOAuth",
             fields=[
-                ("id", models.UUIDField(default=uuid.uuid4, editable=False, primary_key=True, serialize=False)),
-                ("server_generation", models.PositiveIntegerField(default=1, editable=False)),
+                (
+                    "id",
+                    models.UUIDField(
+                        default=uuid.uuid4, editable=False, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                (
+                    "server_generation",
+                    models.PositiveIntegerField(default=1, editable=False, verbose_name="generation of the server"),
+                ),
                 (
                     "access_token",
                     mcp_oauth.fields.EncryptedTextField(
-                        label="mcp_oauth.McpServerOAuth.access_token", null=True, owner=("server_id", "user_id")
+                        label="mcp_oauth.McpServerOAuth.access_token",
+                        null=True,
+                        owner=("server_id", "user_id"),
+                        verbose_name="access token",
                     ),
                 ),
                 (
                     "refresh_token",
                     mcp_oauth.fields.EncryptedTextField(
-                        label="mcp_oauth.McpServerOAuth.refresh_token", null=True, owner=("server_id", "user_id")
+                        label="mcp_oauth.McpServerOAuth.refresh_token",
+                        null=True,
+                        owner=("server_id", "user_id"),
+                        verbose_name="refresh token",
                     ),
                 ),
                 (
@@ -391,20 +445,34 @@ class Migration(migrations.Migration):
                 (
                     "dpop_key",
                     mcp_oauth.fields.EncryptedTextField(
-                        label="mcp_oauth.McpServerOAuth.dpop_key", null=True, owner=("server_id", "user_id")
+                        label="mcp_oauth.McpServerOAuth.dpop_key",
+                        null=True,
+                        owner=("server_id", "user_id"),
+                        verbose_name="key the tokens are bound to",
                     ),
                 ),
                 ("expires_at", models.DateTimeField(editable=False, null=True, verbose_name="expires")),
-                ("lifetime_seconds", models.FloatField(editable=False, null=True)),
+                ("lifetime_seconds", models.FloatField(editable=False, null=True, verbose_name="lifetime in seconds")),
                 ("scope", models.TextField(blank=True, editable=False, verbose_name="scope")),
                 ("issuer", models.CharField(editable=False, max_length=2000, verbose_name="issuer")),
                 ("resource", models.CharField(blank=True, editable=False, max_length=2000, verbose_name="resource")),
-                ("token_endpoint", models.CharField(editable=False, max_length=2000)),
-                ("revocation_endpoint", models.CharField(blank=True, editable=False, max_length=2000)),
+                ("token_endpoint", models.CharField(editable=False, max_length=2000, verbose_name="token endpoint")),
+                (
+                    "revocation_endpoint",
+                    models.CharField(blank=True, editable=False, max_length=2000, verbose_name="revocation endpoint"),
+                ),
                 ("client_id", models.CharField(editable=False, max_length=2000, verbose_name="client ID")),
-                ("token_endpoint_auth_method", models.CharField(default="none", editable=False, max_length=40)),
+                (
+                    "token_endpoint_auth_method",
+                    models.CharField(
+                        default="none", editable=False, max_length=40, verbose_name="token endpoint authentication"
+                    ),
+                ),
                 ("wanted_scope", models.TextField(blank=True, editable=False, verbose_name="wanted scope")),
-                ("step_up_attempts", models.JSONField(default=dict, editable=False)),
+                (
+                    "step_up_attempts",
+                    models.JSONField(default=dict, editable=False, verbose_name="times each scope was asked for"),
+                ),
                 (
                     "state",
                     models.CharField(
@@ -417,12 +485,31 @@ class Migration(migrations.Migration):
                 ),
                 ("reason", models.CharField(blank=True, editable=False, max_length=40, verbose_name="reason")),
                 ("reason_at", models.DateTimeField(editable=False, null=True, verbose_name="since")),
-                ("subject_digest", models.CharField(blank=True, editable=False, max_length=64)),
-                ("version", models.PositiveBigIntegerField(default=1, editable=False)),
-                ("lease_id", models.UUIDField(editable=False, null=True)),
-                ("lease_expires_at", models.DateTimeField(editable=False, null=True)),
-                ("refresh_failures", models.PositiveSmallIntegerField(default=0, editable=False)),
-                ("refresh_not_before", models.DateTimeField(editable=False, null=True)),
+                (
+                    "subject_digest",
+                    models.CharField(
+                        blank=True,
+                        editable=False,
+                        max_length=64,
+                        verbose_name="digest of the last refused identity token",
+                    ),
+                ),
+                ("version", models.PositiveBigIntegerField(default=1, editable=False, verbose_name="version")),
+                ("lease_id", models.UUIDField(editable=False, null=True, verbose_name="renewing caller")),
+                (
+                    "lease_expires_at",
+                    models.DateTimeField(editable=False, null=True, verbose_name="renewing caller has until"),
+                ),
+                (
+                    "refresh_failures",
+                    models.PositiveSmallIntegerField(
+                        default=0, editable=False, verbose_name="failed renewals in a row"
+                    ),
+                ),
+                (
+                    "refresh_not_before",
+                    models.DateTimeField(editable=False, null=True, verbose_name="not renewed before"),
+                ),
                 ("connected_at", models.DateTimeField(editable=False, verbose_name="connected")),
                 ("refreshed_at", models.DateTimeField(editable=False, null=True, verbose_name="renewed")),
                 (
@@ -455,6 +542,7 @@ class Migration(migrations.Migration):
                         on_delete=django.db.models.deletion.SET_NULL,
                         related_name="grants",
                         to="mcp_oauth.oauthregistration",
+                        verbose_name="client registration",
                     ),
                 ),
             ],
@@ -479,24 +567,43 @@ class Migration(migrations.Migration):
         migrations.CreateModel(
             name="AuthorizationFlow",
             fields=[
-                ("id", models.UUIDField(default=uuid.uuid4, editable=False, primary_key=True, serialize=False)),
-                ("server_generation", models.PositiveIntegerField(editable=False)),
-                ("state_hash", models.CharField(editable=False, max_length=64, unique=True)),
-                ("browser_hash", models.CharField(editable=False, max_length=64)),
+                (
+                    "id",
+                    models.UUIDField(
+                        default=uuid.uuid4, editable=False, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                (
+                    "server_generation",
+                    models.PositiveIntegerField(editable=False, verbose_name="generation of the server"),
+                ),
+                (
+                    "state_hash",
+                    models.CharField(
+                        editable=False, max_length=64, unique=True, verbose_name="hash of the state parameter"
+                    ),
+                ),
+                (
+                    "browser_hash",
+                    models.CharField(editable=False, max_length=64, verbose_name="hash of the browser's secret"),
+                ),
                 (
                     "code_verifier",
                     mcp_oauth.fields.EncryptedTextField(
-                        label="mcp_oauth.AuthorizationFlow.code_verifier", null=True, owner=("server_id", "user_id")
+                        label="mcp_oauth.AuthorizationFlow.code_verifier",
+                        null=True,
+                        owner=("server_id", "user_id"),
+                        verbose_name="code verifier",
                     ),
                 ),
                 ("issuer", models.CharField(editable=False, max_length=2000, verbose_name="issuer")),
-                ("metadata", models.JSONField(editable=False)),
-                ("redirect_uri", models.CharField(editable=False, max_length=2000)),
-                ("resource", models.CharField(blank=True, editable=False, max_length=2000)),
+                ("metadata", models.JSONField(editable=False, verbose_name="metadata of the authorization server")),
+                ("redirect_uri", models.CharField(editable=False, max_length=2000, verbose_name="redirect URI")),
+                ("resource", models.CharField(blank=True, editable=False, max_length=2000, verbose_name="resource")),
                 ("scope", models.TextField(blank=True, editable=False, verbose_name="scope")),
-                ("step_up_scope", models.TextField(blank=True, editable=False)),
-                ("client_id", models.CharField(editable=False, max_length=2000)),
-                ("binds_to_key", models.BooleanField(default=False, editable=False)),
+                ("step_up_scope", models.TextField(blank=True, editable=False, verbose_name="additional scope")),
+                ("client_id", models.CharField(editable=False, max_length=2000, verbose_name="client ID")),
+                ("binds_to_key", models.BooleanField(default=False, editable=False, verbose_name="bound to a key")),
                 ("created_at", models.DateTimeField(editable=False, verbose_name="started")),
                 ("expires_at", models.DateTimeField(editable=False, verbose_name="expires")),
                 ("consumed_at", models.DateTimeField(editable=False, null=True, verbose_name="answered")),
@@ -527,6 +634,7 @@ class Migration(migrations.Migration):
                         on_delete=django.db.models.deletion.CASCADE,
                         related_name="flows",
                         to="mcp_oauth.oauthregistration",
+                        verbose_name="client registration",
                     ),
                 ),
             ],

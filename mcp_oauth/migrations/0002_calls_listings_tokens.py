@@ -85,14 +85,22 @@ class Migration(migrations.Migration):
         migrations.CreateModel(
             name="ApiToken",
             fields=[
-                ("id", models.UUIDField(default=uuid.uuid4, editable=False, primary_key=True, serialize=False)),
+                (
+                    "id",
+                    models.UUIDField(
+                        default=uuid.uuid4, editable=False, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
                 (
                     "name",
                     models.CharField(
                         help_text="What uses it, for you to tell it from others.", max_length=80, verbose_name="name"
                     ),
                 ),
-                ("token_hash", models.CharField(editable=False, max_length=64, unique=True)),
+                (
+                    "token_hash",
+                    models.CharField(editable=False, max_length=64, unique=True, verbose_name="hash of the token"),
+                ),
                 ("hint", models.CharField(editable=False, max_length=20, verbose_name="begins with")),
                 ("created_at", models.DateTimeField(auto_now_add=True, verbose_name="made")),
                 ("expires_at", models.DateTimeField(editable=False, null=True, verbose_name="expires")),
@@ -126,7 +134,12 @@ class Migration(migrations.Migration):
         migrations.CreateModel(
             name="StoredListing",
             fields=[
-                ("id", models.UUIDField(default=uuid.uuid4, editable=False, primary_key=True, serialize=False)),
+                (
+                    "id",
+                    models.UUIDField(
+                        default=uuid.uuid4, editable=False, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
                 (
                     "kind",
                     models.CharField(
@@ -141,18 +154,21 @@ class Migration(migrations.Migration):
                         verbose_name="kind",
                     ),
                 ),
-                ("server_generation", models.PositiveIntegerField()),
-                ("grant_id", models.UUIDField(null=True)),
-                ("entries", mcp_oauth.models.ordered_json.OrderedJSONField(default=list)),
-                ("entry_count", models.PositiveIntegerField(default=0)),
-                ("digest", models.CharField(blank=True, editable=False, max_length=64)),
-                ("truncated", models.BooleanField(default=False)),
-                ("fetched_at", models.DateTimeField()),
-                ("fresh_until", models.DateTimeField(null=True)),
+                ("server_generation", models.PositiveIntegerField(verbose_name="generation of the server")),
+                ("grant_id", models.UUIDField(null=True, verbose_name="grant")),
+                ("entries", mcp_oauth.models.ordered_json.OrderedJSONField(default=list, verbose_name="entries")),
+                ("entry_count", models.PositiveIntegerField(default=0, verbose_name="number of entries")),
+                ("digest", models.CharField(blank=True, editable=False, max_length=64, verbose_name="digest")),
+                ("truncated", models.BooleanField(default=False, verbose_name="shortened")),
+                ("fetched_at", models.DateTimeField(verbose_name="fetched")),
+                ("fresh_until", models.DateTimeField(null=True, verbose_name="fresh until")),
                 (
                     "server",
                     models.ForeignKey(
-                        on_delete=django.db.models.deletion.CASCADE, related_name="listings", to="mcp_oauth.mcpserver"
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="listings",
+                        to="mcp_oauth.mcpserver",
+                        verbose_name="server",
                     ),
                 ),
                 (
@@ -162,6 +178,7 @@ class Migration(migrations.Migration):
                         on_delete=django.db.models.deletion.CASCADE,
                         related_name="mcp_listings",
                         to=settings.AUTH_USER_MODEL,
+                        verbose_name="person",
                     ),
                 ),
             ],
@@ -174,8 +191,16 @@ class Migration(migrations.Migration):
         migrations.CreateModel(
             name="ToolCall",
             fields=[
-                ("id", models.UUIDField(default=uuid.uuid4, editable=False, primary_key=True, serialize=False)),
-                ("server_generation", models.PositiveIntegerField(editable=False)),
+                (
+                    "id",
+                    models.UUIDField(
+                        default=uuid.uuid4, editable=False, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                (
+                    "server_generation",
+                    models.PositiveIntegerField(editable=False, verbose_name="generation of the server"),
+                ),
                 ("tool", models.CharField(editable=False, max_length=200, verbose_name="tool")),
                 (
                     "state",
@@ -194,42 +219,59 @@ class Migration(migrations.Migration):
                     ),
                 ),
                 ("outcome", models.CharField(blank=True, editable=False, max_length=60, verbose_name="outcome")),
-                ("attempt", models.PositiveSmallIntegerField(default=1, editable=False)),
+                ("attempt", models.PositiveSmallIntegerField(default=1, editable=False, verbose_name="attempt")),
                 ("started_at", models.DateTimeField(editable=False, verbose_name="started")),
                 ("ended_at", models.DateTimeField(editable=False, null=True, verbose_name="ended")),
                 ("duration_ms", models.PositiveIntegerField(editable=False, null=True, verbose_name="duration")),
-                ("deadline_at", models.DateTimeField(editable=False)),
-                ("cancel_requested_at", models.DateTimeField(editable=False, null=True)),
+                ("deadline_at", models.DateTimeField(editable=False, verbose_name="must have ended by")),
+                ("cancel_requested_at", models.DateTimeField(editable=False, null=True, verbose_name="given up")),
                 ("progress", models.FloatField(editable=False, null=True, verbose_name="progress")),
-                ("progress_total", models.FloatField(editable=False, null=True)),
-                ("progress_message", models.CharField(blank=True, editable=False, max_length=300)),
-                ("resumable_until", models.DateTimeField(editable=False, null=True)),
-                ("held_by", models.CharField(blank=True, editable=False, max_length=100)),
+                ("progress_total", models.FloatField(editable=False, null=True, verbose_name="progress out of")),
+                (
+                    "progress_message",
+                    models.CharField(
+                        blank=True, editable=False, max_length=300, verbose_name="progress in the server's words"
+                    ),
+                ),
+                ("resumable_until", models.DateTimeField(editable=False, null=True, verbose_name="can go on until")),
+                ("held_by", models.CharField(blank=True, editable=False, max_length=100, verbose_name="held by")),
                 (
                     "arguments",
                     mcp_oauth.fields.EncryptedJSONField(
-                        label="mcp_oauth.ToolCall.arguments", null=True, owner=("server_id", "user_id")
+                        label="mcp_oauth.ToolCall.arguments",
+                        null=True,
+                        owner=("server_id", "user_id"),
+                        verbose_name="arguments",
                     ),
                 ),
                 (
                     "pending",
                     mcp_oauth.fields.EncryptedJSONField(
-                        label="mcp_oauth.ToolCall.pending", null=True, owner=("server_id", "user_id")
+                        label="mcp_oauth.ToolCall.pending",
+                        null=True,
+                        owner=("server_id", "user_id"),
+                        verbose_name="what the server asks",
                     ),
                 ),
                 (
                     "answers",
                     mcp_oauth.fields.EncryptedJSONField(
-                        label="mcp_oauth.ToolCall.answers", null=True, owner=("server_id", "user_id")
+                        label="mcp_oauth.ToolCall.answers",
+                        null=True,
+                        owner=("server_id", "user_id"),
+                        verbose_name="answers",
                     ),
                 ),
                 (
                     "result",
                     mcp_oauth.fields.EncryptedJSONField(
-                        label="mcp_oauth.ToolCall.result", null=True, owner=("server_id", "user_id")
+                        label="mcp_oauth.ToolCall.result",
+                        null=True,
+                        owner=("server_id", "user_id"),
+                        verbose_name="result",
                     ),
                 ),
-                ("erase_at", models.DateTimeField(editable=False, null=True)),
+                ("erase_at", models.DateTimeField(editable=False, null=True, verbose_name="erased at")),
                 (
                     "server",
                     models.ForeignKey(

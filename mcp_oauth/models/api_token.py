@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 class ApiToken(models.Model):
     """One token of one person for one workspace; only its hash is kept, so reading this table opens nothing."""
 
-    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    id = models.UUIDField(_("ID"), primary_key=True, default=uuid.uuid4, editable=False)
     workspace = models.ForeignKey(
         Workspace, on_delete=models.CASCADE, related_name="api_tokens", verbose_name=_("workspace")
     )
@@ -26,7 +26,7 @@ class ApiToken(models.Model):
         settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="mcp_api_tokens", verbose_name=_("person")
     )
     name = models.CharField(_("name"), max_length=80, help_text=_("What uses it, for you to tell it from others."))
-    token_hash = models.CharField(max_length=64, unique=True, editable=False)
+    token_hash = models.CharField(_("hash of the token"), max_length=64, unique=True, editable=False)
     # The first characters, by which a person finds the token that a program holds.
     hint = models.CharField(_("begins with"), max_length=20, editable=False)
     created_at = models.DateTimeField(_("made"), auto_now_add=True)

@@ -31,44 +31,52 @@ class ToolCall(models.Model):
         AUTHORIZATION_REQUIRED = "authorization_required", _("Waits for access")
         INPUT_REQUIRED = "input_required", _("Waits for an answer")
 
-    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    id = models.UUIDField(_("ID"), primary_key=True, default=uuid.uuid4, editable=False)
     server = models.ForeignKey(McpServer, on_delete=models.CASCADE, related_name="calls", verbose_name=_("server"))
     user: models.ForeignKey[AbstractUser, AbstractUser] = models.ForeignKey(
         settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="mcp_calls", verbose_name=_("person")
     )
-    server_generation = models.PositiveIntegerField(editable=False)
+    server_generation = models.PositiveIntegerField(_("generation of the server"), editable=False)
     tool = models.CharField(_("tool"), max_length=200, editable=False)
 
     state = models.CharField(_("state"), max_length=30, choices=State, default=State.RUNNING, editable=False)
     # Of a failed call: the code of the error, ``tool_error`` where the tool itself reported one, ``cancelled``.
     # Of a call that waits for access: the reason, as the error that said so gives it.
     outcome = models.CharField(_("outcome"), max_length=60, blank=True, editable=False)
-    attempt = models.PositiveSmallIntegerField(default=1, editable=False)
+    attempt = models.PositiveSmallIntegerField(_("attempt"), default=1, editable=False)
 
     started_at = models.DateTimeField(_("started"), editable=False)
     ended_at = models.DateTimeField(_("ended"), null=True, editable=False)
     # How long the last attempt took, in milliseconds.
     duration_ms = models.PositiveIntegerField(_("duration"), null=True, editable=False)
     # When a running call must have ended; one that is still running later lost its process.
-    deadline_at = models.DateTimeField(editable=False)
-    cancel_requested_at = models.DateTimeField(null=True, editable=False)
+    deadline_at = models.DateTimeField(_("must have ended by"), editable=False)
+    cancel_requested_at = models.DateTimeField(_("given up"), null=True, editable=False)
 
     progress = models.FloatField(_("progress"), null=True, editable=False)
-    progress_total = models.FloatField(null=True, editable=False)
-    progress_message = models.CharField(max_length=300, blank=True, editable=False)
+    progress_total = models.FloatField(_("progress out of"), null=True, editable=False)
+    progress_message = models.CharField(_("progress in the server's words"), max_length=300, blank=True, editable=False)
 
     # Until when a waiting call may be resumed.
-    resumable_until = models.DateTimeField(null=True, editable=False)
+    resumable_until = models.DateTimeField(_("can go on until"), null=True, editable=False)
     # The process that holds the exchange open while its server waits for an answer; empty where any process may go on.
-    held_by = models.CharField(max_length=100, blank=True, editable=False)
-    arguments = EncryptedJSONField(label="mcp_oauth.ToolCall.arguments", owner=("server_id", "user_id"), null=True)
+    held_by = models.CharField(_("held by"), max_length=100, blank=True, editable=False)
+    arguments = EncryptedJSONField(
+        _("arguments"), label="mcp_oauth.ToolCall.arguments", owner=("server_id", "user_id"), null=True
+    )
     # What the server asks and the state it wants back with the answers.
-    pending = EncryptedJSONField(label="mcp_oauth.ToolCall.pending", owner=("server_id", "user_id"), null=True)
+    pending = EncryptedJSONField(
+        _("what the server asks"), label="mcp_oauth.ToolCall.pending", owner=("server_id", "user_id"), null=True
+    )
     # What the person answered, for the process that holds the exchange.
-    answers = EncryptedJSONField(label="mcp_oauth.ToolCall.answers", owner=("server_id", "user_id"), null=True)
-    result = EncryptedJSONField(label="mcp_oauth.ToolCall.result", owner=("server_id", "user_id"), null=True)
+    answers = EncryptedJSONField(
+        _("answers"), label="mcp_oauth.ToolCall.answers", owner=("server_id", "user_id"), null=True
+    )
+    result = EncryptedJSONField(
+        _("result"), label="mcp_oauth.ToolCall.result", owner=("server_id", "user_id"), null=True
+    )
     # When what is sealed above goes; empty when there is nothing of it.
-    erase_at = models.DateTimeField(null=True, editable=False)
+    erase_at = models.DateTimeField(_("erased at"), null=True, editable=False)
 
     class Meta:
         ordering = ["-started_at", "id"]

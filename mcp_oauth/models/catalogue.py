@@ -31,24 +31,28 @@ class StoredListing(models.Model):
         RESOURCES = "resources", _("Resources")
         RESOURCE_TEMPLATES = "resource_templates", _("Resource templates")
 
-    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
-    server = models.ForeignKey(McpServer, on_delete=models.CASCADE, related_name="listings")
+    id = models.UUIDField(_("ID"), primary_key=True, default=uuid.uuid4, editable=False)
+    server = models.ForeignKey(McpServer, on_delete=models.CASCADE, related_name="listings", verbose_name=_("server"))
     user: models.ForeignKey[AbstractUser | None, AbstractUser | None] = models.ForeignKey(
-        settings.AUTH_USER_MODEL, on_delete=models.CASCADE, null=True, related_name="mcp_listings"
+        settings.AUTH_USER_MODEL,
+        on_delete=models.CASCADE,
+        null=True,
+        related_name="mcp_listings",
+        verbose_name=_("person"),
     )
     kind = models.CharField(_("kind"), max_length=20, choices=Kind, default=Kind.TOOLS)
-    server_generation = models.PositiveIntegerField()
-    grant_id = models.UUIDField(null=True)
+    server_generation = models.PositiveIntegerField(_("generation of the server"))
+    grant_id = models.UUIDField(_("grant"), null=True)
     # What the server said, entry by entry, in the wire's spelling; bounded before it gets here.
-    entries = OrderedJSONField(default=list)
-    entry_count = models.PositiveIntegerField(default=0)
+    entries = OrderedJSONField(_("entries"), default=list)
+    entry_count = models.PositiveIntegerField(_("number of entries"), default=0)
     # SHA-256 of the entries, so that an unchanged listing is known without reading them.
-    digest = models.CharField(max_length=64, blank=True, editable=False)
-    truncated = models.BooleanField(default=False)
+    digest = models.CharField(_("digest"), max_length=64, blank=True, editable=False)
+    truncated = models.BooleanField(_("shortened"), default=False)
     # When the server was asked for it; what it says may be older than that, and never younger.
-    fetched_at = models.DateTimeField()
+    fetched_at = models.DateTimeField(_("fetched"))
     # Until when the server lets it be used without asking again (``ttlMs``), or a time of ours where it says nothing.
-    fresh_until = models.DateTimeField(null=True)
+    fresh_until = models.DateTimeField(_("fresh until"), null=True)
 
     class Meta:
         ordering = ["server", "user", "kind", "id"]

@@ -67,7 +67,7 @@ class Event(models.Model):
         MEMBER_CHANGED = "member_changed", _("Member's role changed")
         MEMBER_REMOVED = "member_removed", _("Member removed")
 
-    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    id = models.UUIDField(_("ID"), primary_key=True, default=uuid.uuid4, editable=False)
     at = models.DateTimeField(_("time"), default=timezone.now, editable=False)
     kind = models.CharField(_("event"), max_length=30, choices=Kind, editable=False)
     # One word of a program: an error's code, a reason, a revocation's outcome, what was done to a server.

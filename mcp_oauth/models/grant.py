@@ -33,7 +33,7 @@ class McpServerOAuth(models.Model):
         BEARER = "Bearer", "Bearer"
         DPOP = "DPoP", "DPoP"
 
-    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    id = models.UUIDField(_("ID"), primary_key=True, default=uuid.uuid4, editable=False)
     server = models.ForeignKey(McpServer, on_delete=models.CASCADE, related_name="grants", verbose_name=_("server"))
     user: models.ForeignKey[AbstractUser | None, AbstractUser | None] = models.ForeignKey(
         settings.AUTH_USER_MODEL,
@@ -44,23 +44,28 @@ class McpServerOAuth(models.Model):
         verbose_name=_("person"),
         help_text=_("Empty when the workspace shares one grant."),
     )
-    server_generation = models.PositiveIntegerField(editable=False, default=1)
+    server_generation = models.PositiveIntegerField(_("generation of the server"), editable=False, default=1)
 
     access_token = EncryptedTextField(
-        label="mcp_oauth.McpServerOAuth.access_token", owner=("server_id", "user_id"), null=True
+        _("access token"), label="mcp_oauth.McpServerOAuth.access_token", owner=("server_id", "user_id"), null=True
     )
     refresh_token = EncryptedTextField(
-        label="mcp_oauth.McpServerOAuth.refresh_token", owner=("server_id", "user_id"), null=True
+        _("refresh token"), label="mcp_oauth.McpServerOAuth.refresh_token", owner=("server_id", "user_id"), null=True
     )
     token_type = models.CharField(
         _("token type"), max_length=10, choices=TokenType, default=TokenType.BEARER, editable=False
     )
     # The private key that the tokens are bound to (RFC 9449); a refresh has to prove it as well.
-    dpop_key = EncryptedTextField(label="mcp_oauth.McpServerOAuth.dpop_key", owner=("server_id", "user_id"), null=True)
+    dpop_key = EncryptedTextField(
+        _("key the tokens are bound to"),
+        label="mcp_oauth.McpServerOAuth.dpop_key",
+        owner=("server_id", "user_id"),
+        null=True,
+    )
     # The moment the access token ends, not a duration: a restart must not make it young again.
     expires_at = models.DateTimeField(_("expires"), null=True, editable=False)
     # The lifetime the token came with, in seconds; the refresh skew is a part of it.
-    lifetime_seconds = models.FloatField(null=True, editable=False)
+    lifetime_seconds = models.FloatField(_("lifetime in seconds"), null=True, editable=False)
     scope = models.TextField(_("scope"), blank=True, editable=False)
 
     # Whose account it is, where the authorization server said so; for people to recognize it.
@@ -68,33 +73,43 @@ class McpServerOAuth(models.Model):
 
     issuer = models.CharField(_("issuer"), max_length=2000, editable=False)
     resource = models.CharField(_("resource"), max_length=2000, blank=True, editable=False)
-    token_endpoint = models.CharField(max_length=2000, editable=False)
-    revocation_endpoint = models.CharField(max_length=2000, blank=True, editable=False)
+    token_endpoint = models.CharField(_("token endpoint"), max_length=2000, editable=False)
+    revocation_endpoint = models.CharField(_("revocation endpoint"), max_length=2000, blank=True, editable=False)
     client_id = models.CharField(_("client ID"), max_length=2000, editable=False)
-    token_endpoint_auth_method = models.CharField(max_length=40, default="none", editable=False)
+    token_endpoint_auth_method = models.CharField(
+        _("token endpoint authentication"), max_length=40, default="none", editable=False
+    )
     # Empty when the client is the one registered by hand on the server's row.
     registration = models.ForeignKey(
-        OAuthRegistration, on_delete=models.SET_NULL, null=True, blank=True, related_name="grants", editable=False
+        OAuthRegistration,
+        on_delete=models.SET_NULL,
+        null=True,
+        blank=True,
+        related_name="grants",
+        editable=False,
+        verbose_name=_("client registration"),
     )
 
     # Scopes a tool asked for beyond the grant (RFC 6750 §3.1), shown to the person; and how often each was asked for.
     wanted_scope = models.TextField(_("wanted scope"), blank=True, editable=False)
-    step_up_attempts = models.JSONField(default=dict, editable=False)
+    step_up_attempts = models.JSONField(_("times each scope was asked for"), default=dict, editable=False)
 
     state = models.CharField(_("state"), max_length=30, choices=State, default=State.ACTIVE, editable=False)
     reason = models.CharField(_("reason"), max_length=40, blank=True, editable=False)
     reason_at = models.DateTimeField(_("since"), null=True, editable=False)
 
     # Which identity token was of no use last (a digest), so that the next one is tried at once.
-    subject_digest = models.CharField(max_length=64, blank=True, editable=False)
+    subject_digest = models.CharField(
+        _("digest of the last refused identity token"), max_length=64, blank=True, editable=False
+    )
 
-    version = models.PositiveBigIntegerField(default=1, editable=False)
-    lease_id = models.UUIDField(null=True, editable=False)
-    lease_expires_at = models.DateTimeField(null=True, editable=False)
+    version = models.PositiveBigIntegerField(_("version"), default=1, editable=False)
+    lease_id = models.UUIDField(_("renewing caller"), null=True, editable=False)
+    lease_expires_at = models.DateTimeField(_("renewing caller has until"), null=True, editable=False)
 
     # Transient failures in a row, and the moment before which the token endpoint is not asked again.
-    refresh_failures = models.PositiveSmallIntegerField(default=0, editable=False)
-    refresh_not_before = models.DateTimeField(null=True, editable=False)
+    refresh_failures = models.PositiveSmallIntegerField(_("failed renewals in a row"), default=0, editable=False)
+    refresh_not_before = models.DateTimeField(_("not renewed before"), null=True, editable=False)
 
     connected_at = models.DateTimeField(_("connected"), editable=False)
     refreshed_at = models.DateTimeField(_("renewed"), null=True, editable=False)

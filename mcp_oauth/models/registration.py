@@ -23,7 +23,7 @@ class OAuthRegistration(models.Model):
         CIMD = "cimd", _("Client ID metadata document")
         DYNAMIC = "dynamic", _("Dynamic registration")
 
-    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    id = models.UUIDField(_("ID"), primary_key=True, default=uuid.uuid4, editable=False)
     workspace = models.ForeignKey(
         Workspace, on_delete=models.CASCADE, related_name="registrations", verbose_name=_("workspace")
     )
@@ -32,7 +32,10 @@ class OAuthRegistration(models.Model):
     redirect_uri = models.CharField(_("redirect URI"), max_length=2000)
     client_id = models.CharField(_("client ID"), max_length=2000)
     client_secret = EncryptedTextField(
-        label="mcp_oauth.OAuthRegistration.client_secret", owner=("workspace_id", "issuer"), null=True
+        _("client secret"),
+        label="mcp_oauth.OAuthRegistration.client_secret",
+        owner=("workspace_id", "issuer"),
+        null=True,
     )
     client_secret_expires_at = models.DateTimeField(_("secret expires"), null=True)
     token_endpoint_auth_method = models.CharField(_("token endpoint authentication"), max_length=40, default="none")

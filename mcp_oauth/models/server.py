@@ -36,7 +36,7 @@ class McpServer(models.Model):
     # The columns that hold what nobody reads again; lists leave them in the database.
     SECRETS = ("headers", "client_secret", "initial_access_token", "idp_client_secret")
 
-    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    id = models.UUIDField(_("ID"), primary_key=True, default=uuid.uuid4, editable=False)
     workspace = models.ForeignKey(
         Workspace, on_delete=models.CASCADE, related_name="servers", verbose_name=_("workspace")
     )
@@ -64,11 +64,13 @@ class McpServer(models.Model):
     )
 
     # The headers' owner is the workspace: a row moved to another workspace opens nothing.
-    headers = EncryptedJSONField(label="mcp_oauth.McpServer.headers", owner=("workspace_id",), null=True)
+    headers = EncryptedJSONField(_("headers"), label="mcp_oauth.McpServer.headers", owner=("workspace_id",), null=True)
     client_id = models.CharField(
         _("client ID"), max_length=2000, blank=True, help_text=_("Of a client registered with the provider by hand.")
     )
-    client_secret = EncryptedTextField(label="mcp_oauth.McpServer.client_secret", owner=("workspace_id",), null=True)
+    client_secret = EncryptedTextField(
+        _("client secret"), label="mcp_oauth.McpServer.client_secret", owner=("workspace_id",), null=True
+    )
     client_issuer = models.CharField(
         _("client's issuer"),
         max_length=2000,
@@ -80,11 +82,17 @@ class McpServer(models.Model):
     )
     # What permits a dynamic registration where not everybody may register (RFC 7591 §3).
     initial_access_token = EncryptedTextField(
-        label="mcp_oauth.McpServer.initial_access_token", owner=("workspace_id",), null=True
+        _("token to register with"),
+        label="mcp_oauth.McpServer.initial_access_token",
+        owner=("workspace_id",),
+        null=True,
     )
     # Of the client that this application is at a company's identity provider, which the options name.
     idp_client_secret = EncryptedTextField(
-        label="mcp_oauth.McpServer.idp_client_secret", owner=("workspace_id",), null=True
+        _("client secret at the identity provider"),
+        label="mcp_oauth.McpServer.idp_client_secret",
+        owner=("workspace_id",),
+        null=True,
     )
     oauth_options = models.JSONField(_("OAuth options"), default=dict, blank=True)
 
@@ -102,7 +110,7 @@ class McpServer(models.Model):
     # Reachable is a fact of its own, kept apart from anybody's authorization.
     reachable = models.BooleanField(_("reachable"), null=True, editable=False)
     contacted_at = models.DateTimeField(_("last contact"), null=True, editable=False)
-    contact_error_code = models.CharField(max_length=60, blank=True, editable=False)
+    contact_error_code = models.CharField(_("code of the last error"), max_length=60, blank=True, editable=False)
     # As sentences.kept() has it; last_error is for people.
     contact_error = models.CharField(_("last error"), max_length=600, blank=True, editable=False)
 

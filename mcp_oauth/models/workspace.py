@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 class Workspace(models.Model):
     """A team: its servers, and the people who may use them."""
 
-    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    id = models.UUIDField(_("ID"), primary_key=True, default=uuid.uuid4, editable=False)
     name = models.CharField(_("name"), max_length=120)
     slug = models.SlugField(
         _("short name"),
@@ -46,7 +46,7 @@ class Membership(models.Model):
         MEMBER = "member", _("Member: connects and runs tools")
         ADMIN = "admin", _("Administrator: also configures servers")
 
-    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    id = models.UUIDField(_("ID"), primary_key=True, default=uuid.uuid4, editable=False)
     workspace = models.ForeignKey(
         Workspace, on_delete=models.CASCADE, related_name="memberships", verbose_name=_("workspace")
     )

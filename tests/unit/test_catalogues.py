@@ -10,7 +10,10 @@ from typing import Any
 import pytest
 from babel.messages import Catalog
 from babel.messages.catalog import Message
+from django.apps import apps
+from django.db.models import Field
 from django.utils import translation
+from django.utils.functional import Promise
 
 from mcp_oauth.exceptions import DiscoveryFailed, McpOAuthError
 from mcp_oauth.sentences import kept, marked, predicate, recalled, said, sentence
@@ -266,6 +269,23 @@ def test_nothing_is_translated_before_the_reader_is_known() -> None:
         ]
 
     assert early == []
+
+
+def test_every_column_has_a_name_for_people_in_every_language(language: str) -> None:
+    columns = [
+        field
+        for model in apps.get_app_config("mcp_oauth").get_models()
+        for field in model._meta.get_fields()
+        if isinstance(field, Field)
+    ]
+    with translation.override("en"):
+        english = {str(column): str(column.verbose_name) for column in columns}
+    with translation.override(language):
+        translated = {str(column): str(column.verbose_name) for column in columns}
+
+    assert len(columns) > 100
+    assert [column for column, name in translated.items() if name == english[column] and name != "ID"] == []
+    assert [str(column) for column in columns if not isinstance(column.verbose_name, Promise)] == []
 
 
 def test_nothing_is_untranslated(catalog: Catalog) -> None:
