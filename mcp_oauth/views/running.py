@@ -87,9 +87,10 @@ class Typed:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of pressing a button: a result, an error, or a call that waits for its person."""
+    """What came of pressing a button: a result, an error, a call that waits for its person, or that there is none."""
 
     result: ResultView | None = None
+    told: str = ""
     error: McpOAuthError | None = None
     call: ToolCall | None = None
 
@@ -131,6 +132,7 @@ def run(request: SignedInRequest, slug: str, server_id: uuid.UUID) -> HttpRespon
         "call": call,
         "questions": questions_for(call, request.POST if unfit else None, unfit) if call is not None else [],
         "result": outcome.result,
+        "told": outcome.told,
         "snippets": _snippets(request, server, name, typed) if tool is not None else (),
         "copying": "copy" in request.POST,
     }
@@ -155,8 +157,9 @@ def _pressed(
         if waiting:
             call = _own_call(waiting, request, server, name)
             if "give_up" in posted:
-                cancel_call(call, request.user)
-                return typed, Outcome()
+                given_up = cancel_call(call, request.user)
+                told = _("The call was given up.") if given_up else _("The call had already ended.")
+                return typed, Outcome(told=told)
             limits.count(request.user, "call")
             answer = resume_call(call, request.user, answers=answers_from(call, posted))
         else:

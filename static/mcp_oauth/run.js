@@ -56,8 +56,9 @@ function focusAfter(name, value) {
 
 async function run(form, button) {
   const body = new URLSearchParams(new FormData(form, button));
-  const id = body.get("continue") ?? body.get("decline") ?? crypto.randomUUID?.();
-  if (id && !body.has("continue") && !body.has("decline")) body.set("call_id", id);
+  const waits = body.get("continue") ?? body.get("decline");
+  const id = body.has("give_up") ? null : waits ?? crypto.randomUUID?.();
+  if (id && !waits) body.set("call_id", id);
   const mine = (running = new AbortController());
   const pressed = button?.matches("[aria-hidden]") || !button ? $("[data-run], [name=continue]:not([aria-hidden])", form) : button;
   pressed?.setAttribute("aria-busy", "true");
@@ -81,7 +82,7 @@ async function run(form, button) {
   going.hidden = true;
   if (!html) return;
   show(html);
-  const told = $("[data-asks]", area) ?? $("#answer", area) ?? $("[role=alert]", area);
+  const told = $("[data-asks]", area) ?? $("#answer", area) ?? $("[role=alert]", area) ?? $("[data-told]", area);
   if (told?.matches("[role=alert]")) told.tabIndex = -1;
   told?.focus();
   told?.scrollIntoView({ block: "nearest" });

@@ -156,6 +156,24 @@ def test_a_question_is_answered_where_the_tool_is_run(
     assert ToolCall.objects.count() == 1
 
 
+def test_giving_a_call_up_says_so_where_the_question_was(
+    reader: Reader, open_mcp_server: Serve, conversation: Conversation
+) -> None:
+    server = new_server(reader.workspace, open_mcp_server("modern", tools=conversation.register).url)
+    list_tools(server, reader.user)
+    page = reader.open(reader.server_path(server, "run/?tool=book_table"))
+    page.get_by_label("Day").fill("friday")
+    page.get_by_role("button", name="Run book_table").click()
+    page.get_by_role("button", name="Give the call up").click()
+
+    told = page.get_by_role("status").filter(has_text="The call was given up.")
+    expect(told).to_be_focused()
+    expect(page.get_by_label("Day")).to_have_value("friday")
+    expect(page.get_by_role("button", name="Run book_table")).to_be_visible()
+    assert_accessible(page, "a call that was given up")
+    assert_fits(page, "a call that was given up")
+
+
 def test_a_long_call_shows_its_progress_and_is_cancelled(
     reader: Reader, open_mcp_server: Serve, conversation: Conversation
 ) -> None:

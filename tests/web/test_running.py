@@ -152,6 +152,10 @@ def test_a_waiting_call_is_declined_or_given_up_on_the_same_page(
     waiting = ToolCall.objects.get(state=ToolCall.State.INPUT_REQUIRED)
     given_up = browser.post(page, {"form": "1", "a.0": "monday", "give_up": str(waiting.pk)})
     assert "Answer and continue" not in text(given_up)
+    told = '<div class="note ok" role="status" tabindex="-1" data-told><p>%s</p></div>'
+    assert told % "The call was given up." in text(given_up)
+    twice = browser.post(page, {"form": "1", "a.0": "monday", "give_up": str(waiting.pk)})
+    assert told % "The call had already ended." in text(twice)
     assert ToolCall.objects.filter(outcome="cancelled").count() == 1
     # Another tool's page, and another person, know nothing of it.
     browser.post(page, {"form": "1", "a.0": "sunday"})
