@@ -74,12 +74,12 @@ class McpOAuthError(Exception):
         super().__init__(user_message)
         # In English where it comes from the protocol or the wire; the properties say it to whoever reads.
         self.sentence = user_message
-        self._next_step = next_step or self.default_next_step
+        self.next_step_sentence = next_step or self.default_next_step
         # The URL of the document or endpoint at fault, when there is one.
         self.document = document
         # The member or header at fault, the rule it breaks with its source, and the option that tolerates it.
         self.field = field
-        self._rule = rule or self.default_rule
+        self.rule_sentence = rule or self.default_rule
         self.option = option
 
     @property
@@ -90,12 +90,12 @@ class McpOAuthError(Exception):
     @property
     def next_step(self) -> str:
         """What to do about it, in the reader's language."""
-        return said(self._next_step)
+        return said(self.next_step_sentence)
 
     @property
     def rule(self) -> str:
         """The rule that was broken and where it stands, in the reader's language."""
-        return said(self._rule)
+        return said(self.rule_sentence)
 
     def as_json(self) -> dict[str, Any]:
         """Return the object that goes under ``error`` in a JSON answer."""

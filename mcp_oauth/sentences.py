@@ -62,13 +62,20 @@ def said(text: str) -> str:
 def kept(text: str, limit: int) -> str:
     """Return a text as it is stored, in at most ``limit`` characters, so that :func:`recalled` says it to any reader.
 
-    A sentence that is too long for that is stored in English, and cut.
+    A sentence that is too long for that is stored in English, and cut. No text of a server is taken for a sentence.
     """
+    if not isinstance(text, Sentence) and text.startswith(_BEGINNING):
+        text = _made("%(text)s", "", {"text": str(text)})
     if isinstance(text, Sentence):
         stored = json.dumps(_members(text), ensure_ascii=False, separators=(",", ":"))
         if len(stored) <= limit:
             return stored
-    return str(text)[:limit]
+    return (f" {text}" if text.startswith(_BEGINNING) else str(text))[:limit]
+
+
+def shortened(text: str, limit: int) -> str:
+    """Return a sentence as it is where its English has at most ``limit`` characters; what is longer is cut."""
+    return text if len(text) <= limit else str(text)[:limit]
 
 
 def recalled(stored: str) -> str:

@@ -47,7 +47,7 @@ SERVER: Final[Texts] = {
     "contacted_at": _("When it was last asked for anything."),
     "last_error": _("Why the last contact failed; empty where it did not."),
     "headers_refused_at": _("Since when it does not accept the stored headers; empty where it does."),
-    "probe_verdict": _("What it turned out to be when it was last asked what it is."),
+    "last_verdict": _("What it turned out to be when it was last asked what it is."),
     "probed_at": _("When it was last asked what it is."),
     "probe_table": _("Each request of that, with its answer."),
     "protocol_version": _("The revision of MCP that was agreed upon, so that a call needs no handshake."),

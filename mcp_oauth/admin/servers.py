@@ -50,7 +50,7 @@ _STATUS = (
             "contacted_at",
             "last_error",
             "headers_refused_at",
-            "probe_verdict",
+            "last_verdict",
             "probed_at",
             "probe_table",
             "protocol_version",
@@ -261,7 +261,7 @@ class McpServerAdmin(Rotating[McpServer], Helped[McpServer], NoNetworkInTransact
         obj.refresh_from_db()
         if obj.probed_at != probed_at:
             level = messages.INFO if obj.reachable else messages.WARNING
-            self.message_user(request, f"{obj.name}: {obj.probe_verdict}", level)
+            self.message_user(request, f"{obj.name}: {obj.last_verdict}", level)
 
     def delete_model(self, request: HttpRequest, obj: McpServer) -> None:
         """Delete the server; its grants are revoked upstream as far as possible."""
@@ -371,6 +371,11 @@ class McpServerAdmin(Rotating[McpServer], Helped[McpServer], NoNetworkInTransact
     def last_error(self, server: McpServer) -> str:
         """Say why the server was not reached the last time."""
         return server.last_error
+
+    @admin.display(description=McpServer._meta.get_field("probe_verdict").verbose_name, empty_value="-")
+    def last_verdict(self, server: McpServer) -> str:
+        """Say what the server turned out to be the last time it was asked."""
+        return server.last_verdict
 
     @admin.display(description=gettext_lazy("requests of the last probe"))
     def probe_table(self, server: McpServer) -> str:

@@ -117,7 +117,7 @@ class McpServer(models.Model):
     # A fact about the configured headers, not about the network: the server answers and says no.
     headers_refused_at = models.DateTimeField(_("headers refused"), null=True, editable=False)
 
-    # Evidence of the last probe: a list of {method, url, status, verdict, note}.
+    # Evidence of the last probe, words as sentences.kept() has them; probe_evidence and last_verdict are for people.
     probe_steps = models.JSONField(_("probe steps"), default=list, blank=True, editable=False)
     probe_verdict = models.CharField(_("probe verdict"), max_length=600, blank=True, editable=False)
     probed_at = models.DateTimeField(_("last probe"), null=True, editable=False)
@@ -141,6 +141,11 @@ class McpServer(models.Model):
     def last_error(self) -> str:
         """Why the server was not reached the last time, in the reader's language; empty where it was."""
         return recalled(self.contact_error)
+
+    @property
+    def last_verdict(self) -> str:
+        """What the last probe showed, in the reader's language; empty before there was one."""
+        return recalled(self.probe_verdict)
 
     @property
     def host(self) -> str:
@@ -189,11 +194,20 @@ class McpServer(models.Model):
         return f"{self.workspace.slug}/{self.slug}"
 
     def probe_evidence(self) -> list[dict[str, Any]]:
-        """Return the steps of the last probe; a malformed column reads as no evidence."""
+        """Return the steps of the last probe in the reader's language; a malformed column reads as no evidence."""
         steps = self.probe_steps if isinstance(self.probe_steps, list) else []
-        return [step for step in steps if isinstance(step, dict)]
+        return [
+            {
+                name: recalled(value) if name in WORDS_OF_A_STEP and isinstance(value, str) else value
+                for name, value in step.items()
+            }
+            for step in steps
+            if isinstance(step, dict)
+        ]
 
 
+# The members of a probe's step that are for people.
+WORDS_OF_A_STEP = ("note", "rule", "next_step")
 # Kinds of authorization in which a token is asked for whenever one is needed, and no person is sent anywhere.
 UNATTENDED_MODES = frozenset(
     {McpServer.AuthMode.CLIENT_CREDENTIALS, McpServer.AuthMode.WORKLOAD, McpServer.AuthMode.ENTERPRISE}

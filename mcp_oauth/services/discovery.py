@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from django.utils.translation import gettext as _
-
 from mcp_oauth.conf import settings
 from mcp_oauth.exceptions import DiscoveryFailed, McpOAuthError, ServerUnreachable
 from mcp_oauth.messages import HttpRequest
@@ -29,6 +27,7 @@ from mcp_oauth.oauth.protected_resource import (
     resource_metadata_locations,
 )
 from mcp_oauth.oauth.urls import check_endpoint, origin
+from mcp_oauth.sentences import sentence
 from mcp_oauth.services.evidence import Evidence
 
 JSON_ONLY = {"Accept": "application/json"}
@@ -129,7 +128,7 @@ def search_resource_metadata(
                 _RESOURCE_METADATA,
                 None,
                 "refused",
-                error.user_message,
+                error.sentence,
                 stage="protected_resource",
                 error=error,
             )
@@ -155,7 +154,7 @@ def search_resource_metadata(
                 _RESOURCE_METADATA,
                 response.status,
                 "absent" if absent else "refused",
-                error.user_message,
+                error.sentence,
                 stage="protected_resource",
                 error=None if absent else error,
             )
@@ -169,7 +168,7 @@ def search_resource_metadata(
             _RESOURCE_METADATA,
             response.status,
             "ok",
-            _("people sign in at %(names)s") % {"names": ", ".join(metadata.authorization_servers)},
+            sentence("people sign in at %(names)s", names=", ".join(metadata.authorization_servers)),
             stage="protected_resource",
         )
         return ResourceMetadataSearch(metadata, examination)
@@ -228,7 +227,7 @@ def search_authorization_server(
                 _SERVER_METADATA,
                 response.status,
                 "absent" if absent else "refused",
-                error.user_message,
+                error.sentence,
                 stage="authorization_server",
                 error=None if absent else error,
             )
@@ -243,7 +242,7 @@ def search_authorization_server(
             _SERVER_METADATA,
             response.status,
             "ok",
-            _("issuer %(issuer)s") % {"issuer": metadata.issuer},
+            sentence("issuer %(issuer)s", issuer=metadata.issuer),
             stage="authorization_server",
         )
         return AuthorizationServerSearch(metadata, examination)
@@ -252,10 +251,10 @@ def search_authorization_server(
     if last is None:
         return AuthorizationServerSearch(failure=_no_location(issuer))
     nothing = DiscoveryFailed(
-        _("The authorization server %(issuer)s publishes no metadata.") % {"issuer": issuer},
+        sentence("The authorization server %(issuer)s publishes no metadata.", issuer=issuer),
         document=last.document,
         field="status",
-        rule=_("RFC 8414 §3: an authorization server publishes its metadata"),
+        rule=sentence("RFC 8414 §3: an authorization server publishes its metadata"),
     )
     return AuthorizationServerSearch(failure=nothing, is_silent=True)
 
@@ -264,29 +263,31 @@ def no_resource_metadata(server_url: str, challenge: BearerChallenge | None) -> 
     """Return the error for a server that says nowhere which authorization server protects it."""
     locations = resource_metadata_locations(server_url, challenge.resource_metadata if challenge else None)
     return DiscoveryFailed(
-        _("The server does not say which authorization server protects it: there is no document at %(url)s.")
-        % {"url": locations[0].url},
+        sentence(
+            "The server does not say which authorization server protects it: there is no document at %(url)s.",
+            url=locations[0].url,
+        ),
         document=locations[0].url,
-        next_step=_("Check the address, or choose another kind of authorization for this server."),
+        next_step=sentence("Check the address, or choose another kind of authorization for this server."),
         field="resource_metadata",
-        rule=_("MCP authorization: a protected server publishes protected resource metadata (RFC 9728 §3)"),
+        rule=sentence("MCP authorization: a protected server publishes protected resource metadata (RFC 9728 §3)"),
         option="legacy_endpoints",
     )
 
 
 def _unanswered(error: McpOAuthError, url: str) -> DiscoveryFailed:
     return DiscoveryFailed(
-        error.user_message,
-        next_step=error.next_step,
+        error.sentence,
+        next_step=error.next_step_sentence,
         document=url,
         field=error.field,
-        rule=error.rule,
+        rule=error.rule_sentence,
         option=error.option,
     )
 
 
 def _no_location(issuer: str) -> DiscoveryFailed:
-    return DiscoveryFailed(_("No location for authorization server metadata is known."), document=issuer)
+    return DiscoveryFailed(sentence("No location for authorization server metadata is known."), document=issuer)
 
 
 def _legacy_authorization_server(
@@ -342,6 +343,6 @@ def discover(
     if failure is not None:
         raise failure
     raise DiscoveryFailed(
-        _("The document at %(url)s names no authorization server.") % {"url": resource_metadata.document},
+        sentence("The document at %(url)s names no authorization server.", url=resource_metadata.document),
         document=resource_metadata.document,
     )

@@ -5,18 +5,20 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Literal
-
-from django.utils.translation import gettext as _
+from typing import Any, Final, Literal
 
 from mcp_oauth.conf import settings
 from mcp_oauth.exceptions import DeadlineExceeded, McpOAuthError
 from mcp_oauth.messages import HttpRequest, HttpResponse
-from mcp_oauth.sentences import said
+from mcp_oauth.models.server import WORDS_OF_A_STEP
+from mcp_oauth.sentences import kept, said, sentence, shortened
 from mcp_oauth.services import wire
 
 Verdict = Literal["ok", "challenge", "absent", "warning", "tolerated", "refused", "error"]
 Stage = Literal["contact", "protected_resource", "authorization_server", "registration", "token_endpoint", "grants"]
+
+# A sentence with its facts is longer than what is shown of it.
+_LONGEST_STORED: Final = 4000
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +28,7 @@ class Step:
     ``status`` is the HTTP status and ``milliseconds`` the time until the whole answer was there, both ``None`` where
     there was no answer. ``code`` is that of a typed error. Where a rule is broken, ``field`` names the member at
     fault, ``rule`` the rule with its source, and ``option`` the OAuth option that tolerates it, empty for none.
+    ``note``, ``rule`` and ``next_step`` are for people, and may be sentences that are said where somebody reads them.
     """
 
     method: str
@@ -78,7 +81,7 @@ class Evidence:
             response = wire.fetch(request, seconds=self._seconds(request, seconds, started), limit_bytes=limit_bytes)
         except McpOAuthError as error:
             self._timed = (request, _milliseconds_since(started))
-            self.note(request, what, None, "error", error.user_message, stage=stage, error=error)
+            self.note(request, what, None, "error", error.sentence, stage=stage, error=error)
             raise
         self._timed = (request, _milliseconds_since(started))
         return response
@@ -96,7 +99,7 @@ class Evidence:
     ) -> None:
         """Record what an answer turned out to mean, and which rule it breaks if it does."""
         timed = self._timed if self._timed is not None and self._timed[0] is request else None
-        step = Step(request.method, request.url[:2000], what, status, verdict, note[:600], stage=stage)
+        step = Step(request.method, request.url[:2000], what, status, verdict, shortened(note, 600), stage=stage)
         self._add(_with_error(replace(step, milliseconds=timed[1] if timed is not None else None), error))
 
     def fact(
@@ -120,18 +123,22 @@ class Evidence:
             what,
             None,
             verdict,
-            said(note)[:600],
+            shortened(note, 600),
             stage=stage,
             field=field,
-            rule=said(rule),
+            rule=rule,
             option=option,
             next_step=next_step,
         )
         self._add(_with_error(step, error))
 
     def as_json(self) -> list[dict[str, Any]]:
-        """Return the steps as JSON objects."""
-        return [asdict(step) for step in self.steps]
+        """Return the steps as JSON objects, in the language of whoever reads now."""
+        return [_with_words(step, said) for step in self.steps]
+
+    def as_stored(self) -> list[dict[str, Any]]:
+        """Return the steps as JSON objects for a row, from which every reader is told in their language."""
+        return [_with_words(step, _kept) for step in self.steps]
 
     def _add(self, step: Step) -> None:
         self.steps.append(step)
@@ -148,7 +155,9 @@ class Evidence:
             return seconds
         remaining = self.deadline - now
         if remaining <= 0:
-            raise DeadlineExceeded(_("It was not asked any more, because the time was over."), document=request.url)
+            raise DeadlineExceeded(
+                sentence("It was not asked any more, because the time was over."), document=request.url
+            )
         return min(remaining, settings.OAUTH_REQUEST_SECONDS if seconds is None else seconds)
 
 
@@ -159,10 +168,18 @@ def _with_error(step: Step, error: McpOAuthError | None) -> Step:
         step,
         code=error.code,
         field=error.field,
-        rule=error.rule,
+        rule=error.rule_sentence,
         option=error.option,
-        next_step=error.next_step[:600],
+        next_step=shortened(error.next_step_sentence, 600),
     )
+
+
+def _with_words(step: Step, words: Callable[[str], str]) -> dict[str, Any]:
+    return {**asdict(step), **{name: words(getattr(step, name)) for name in WORDS_OF_A_STEP}}
+
+
+def _kept(text: str) -> str:
+    return kept(text, _LONGEST_STORED)
 
 
 def _milliseconds_since(started: float) -> int:

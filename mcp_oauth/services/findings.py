@@ -29,6 +29,7 @@ from mcp_oauth.oauth.options import OAuthOptions
 from mcp_oauth.oauth.registration import RegistrationKind, choose_registration
 from mcp_oauth.oauth.server_words import printable
 from mcp_oauth.oauth.urls import check_server_address, host_of
+from mcp_oauth.sentences import sentence
 from mcp_oauth.services.discovery import discover, grant_type_of
 from mcp_oauth.services.evidence import Evidence, Step
 from mcp_oauth.services.known_servers import KnownServer, known_server_at, known_servers
@@ -270,13 +271,13 @@ def _try(url: str, headers: Mapping[str, str], evidence: Evidence) -> Trial:
     try:
         listing = loop.run(lambda: client.list_tools(target), timeout=settings.LIST_SECONDS)
     except (Unauthorized, ScopeChallenged):
-        error: McpOAuthError = CredentialsRefused(_("The server does not accept these headers."), document=url)
+        error: McpOAuthError = CredentialsRefused(sentence("The server does not accept these headers."), document=url)
     except McpOAuthError as failure:
         error = failure
     else:
-        evidence.fact("contact", "headers", "ok", _("The server lists its tools with the headers."), url=url)
+        evidence.fact("contact", "headers", "ok", sentence("The server lists its tools with the headers."), url=url)
         return Trial(len(listing.tools))
-    evidence.fact("contact", "headers", "error", error.user_message, url=url, error=error)
+    evidence.fact("contact", "headers", "error", error.sentence, url=url, error=error)
     return Trial(error=error)
 
 

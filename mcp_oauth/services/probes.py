@@ -8,8 +8,6 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from django.utils.translation import gettext as _
-
 from mcp_oauth import __version__
 from mcp_oauth.conf import settings
 from mcp_oauth.exceptions import DeadlineExceeded, McpOAuthError, ResponseTooLarge, ServerRefused, ServerUnreachable
@@ -39,7 +37,7 @@ _LONGEST_SESSION_ID = 4096
 
 @dataclass(frozen=True)
 class ProbeReport:
-    """What one contact showed.
+    """What one contact showed, in one ``sentence``; ``verdict`` says it in the language of whoever reads.
 
     ``auth_mode`` is ``None`` when the server did not answer as an MCP server; ``error`` then says why.
     ``schemes`` are those of every challenge, in lower case, and ``None`` when the server let a stranger in.
@@ -48,7 +46,7 @@ class ProbeReport:
     """
 
     evidence: Evidence
-    verdict: str
+    sentence: str
     auth_mode: McpServer.AuthMode | None
     challenge: BearerChallenge | None = None
     resource_metadata: ProtectedResourceMetadata | None = None
@@ -57,6 +55,11 @@ class ProbeReport:
     error: McpOAuthError | None = None
     resource_search: ResourceMetadataSearch | None = None
     schemes: tuple[str, ...] | None = None
+
+    @property
+    def verdict(self) -> str:
+        """What it showed, in the reader's language."""
+        return said(self.sentence)
 
 
 @dataclass(frozen=True)
@@ -102,8 +105,9 @@ class _Prober:
         remaining = self.deadline - time.monotonic()
         if remaining <= 0:
             raise DeadlineExceeded(
-                _("%(url)s did not answer within %(seconds)d seconds.")
-                % {"url": self.url, "seconds": settings.PROBE_SECONDS},
+                sentence(
+                    "%(url)s did not answer within %(seconds)d seconds.", url=self.url, seconds=settings.PROBE_SECONDS
+                ),
                 document=self.url,
             )
         response = self.evidence.fetch(
@@ -118,12 +122,13 @@ class _Prober:
         if result is not None or (notification and response.status < 300):
             verdict, note = "ok", ""
         elif response.status in {401, 403}:
-            verdict, note = "challenge", response.header("WWW-Authenticate") or _("no WWW-Authenticate header")
+            said_by_it = response.header("WWW-Authenticate")
+            verdict, note = "challenge", _printable(said_by_it or "") or sentence("no WWW-Authenticate header")
         elif error is not None or response.status in {400, 404, 405, 406}:
-            verdict, note = "absent", _("the server does not know this request")
+            verdict, note = "absent", sentence("the server does not know this request")
         else:
-            verdict, note = "error", said(_what_came_back(response))
-        self.evidence.note(request, method, response.status, verdict, _printable(note))
+            verdict, note = "error", _what_came_back(response)
+        self.evidence.note(request, method, response.status, verdict, note)
         return _Answer(response, storable(result), error)
 
     def modern(self, method: str) -> _Answer:
@@ -173,7 +178,7 @@ def probe(url: str, options: OAuthOptions, evidence: Evidence | None = None) -> 
     try:
         return _contact(prober, options)
     except ServerUnreachable as error:
-        return ProbeReport(evidence, error.user_message, None, error=error)
+        return ProbeReport(evidence, error.sentence, None, error=error)
 
 
 def _contact(prober: _Prober, options: OAuthOptions) -> ProbeReport:
@@ -184,8 +189,12 @@ def _contact(prober: _Prober, options: OAuthOptions) -> ProbeReport:
         answer = prober.modern("server/discover")
     if answer.result is not None and MODERN_VERSION in _strings(answer.result.get("supportedVersions")):
         if len(answer.response.body) > LARGEST_SELF_DESCRIPTION:
-            error = _("%(url)s says more about itself than the %(number)d bytes that are kept.")
-            raise ResponseTooLarge(error % {"url": prober.url, "number": LARGEST_SELF_DESCRIPTION}, document=prober.url)
+            error = sentence(
+                "%(url)s says more about itself than the %(number)d bytes that are kept.",
+                url=prober.url,
+                number=LARGEST_SELF_DESCRIPTION,
+            )
+            raise ResponseTooLarge(error, document=prober.url)
         version, discover_result = MODERN_VERSION, answer.result
         answer = prober.modern("tools/list")
     elif not answer.asks_for_authorization:
@@ -226,25 +235,26 @@ def _judge(
     if metadata is not None:
         names = ", ".join(metadata.authorization_servers)
         if refused:
-            return report(McpServer.AuthMode.OAUTH, _("Uses OAuth; people sign in at %(names)s.") % {"names": names})
+            return report(McpServer.AuthMode.OAUTH, sentence("Uses OAuth; people sign in at %(names)s.", names=names))
         return report(
             McpServer.AuthMode.OAUTH,
-            _("Answers strangers, but publishes that it uses OAuth; people sign in at %(names)s.") % {"names": names},
+            sentence("Answers strangers, but publishes that it uses OAuth; people sign in at %(names)s.", names=names),
         )
     if challenge is not None and challenge.resource_metadata:
         # The server says it uses OAuth and its own document is broken: OAuth, with the failing document named.
         return report(
             McpServer.AuthMode.OAUTH,
-            _("Asks for OAuth, but its metadata cannot be used: %(why)s")
-            % {"why": failure.user_message if failure else ""},
+            sentence(
+                "Asks for OAuth, but its metadata cannot be used: %(why)s", why=failure.sentence if failure else ""
+            ),
             failure,
         )
     if refused:
         return report(
             McpServer.AuthMode.HEADERS,
-            _("Wants a credential but does not offer OAuth; an administrator enters the headers it needs."),
+            sentence("Wants a credential but does not offer OAuth; an administrator enters the headers it needs."),
         )
-    return report(McpServer.AuthMode.NONE, _("Open; nobody needs to sign in."))
+    return report(McpServer.AuthMode.NONE, sentence("Open; nobody needs to sign in."))
 
 
 def _no_mcp_server(prober: _Prober, telling: _Answer, last: _Answer) -> ProbeReport:
@@ -252,11 +262,11 @@ def _no_mcp_server(prober: _Prober, telling: _Answer, last: _Answer) -> ProbeRep
     error = ServerRefused(
         sentence("%(url)s answers, but not as an MCP server: %(came)s.", url=prober.url, came=came),
         document=prober.url,
-        next_step=_("Check the address; an MCP endpoint often ends in /mcp."),
+        next_step=sentence("Check the address; an MCP endpoint often ends in /mcp."),
         field="body",
-        rule=_("MCP transports: an endpoint answers a POST with a JSON-RPC 2.0 message"),
+        rule=sentence("MCP transports: an endpoint answers a POST with a JSON-RPC 2.0 message"),
     )
-    return ProbeReport(prober.evidence, error.user_message, None, error=error)
+    return ProbeReport(prober.evidence, error.sentence, None, error=error)
 
 
 def _client_info() -> dict[str, str]:
@@ -272,9 +282,13 @@ def _json_rpc(response: HttpResponse) -> tuple[dict[str, Any] | None, dict[str, 
     is_stream = media_type == "text/event-stream"
     for document in _event_data(response.body) if is_stream else [response.body]:
         if JsonWeight().add(document) > settings.MAX_JSON_VALUES:
-            error = _("%(url)s sent more than %(number)d JSON values in one answer.")
             shown = shown_url(response.url)
-            raise ResponseTooLarge(error % {"url": shown, "number": settings.MAX_JSON_VALUES}, document=shown)
+            error = sentence(
+                "%(url)s sent more than %(number)d JSON values in one answer.",
+                url=shown,
+                number=settings.MAX_JSON_VALUES,
+            )
+            raise ResponseTooLarge(error, document=shown)
         try:
             parsed = parse_json(document)
         except ValueError:

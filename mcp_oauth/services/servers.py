@@ -221,7 +221,7 @@ def probe_again(server: McpServer, *, keep_auth_mode: bool = False) -> ProbeRepo
                 grant_type=grant_type_of(server.auth_mode),
             )
         except DiscoveryFailed as error:
-            report = replace(report, verdict=error.user_message, error=error)
+            report = replace(report, sentence=error.sentence, error=error)
     before = server.auth_mode
     chosen = server.auth_mode_source == McpServer.AuthModeSource.PERSON
     record_probe(server, report, keep_auth_mode=keep_auth_mode or chosen)
@@ -249,7 +249,7 @@ def _require_answer(report: ProbeReport) -> None:
     if report.error is not None:
         raise report.error
     if report.auth_mode is None:
-        raise ServerUnreachable(report.verdict)
+        raise ServerUnreachable(report.sentence)
 
 
 def _forget_people(server: McpServer) -> None:

@@ -51,7 +51,7 @@ def add(request: SignedInRequest, slug: str) -> HttpResponse:
         except McpOAuthError as error:
             form.add_typed_error(error)
         else:
-            messages.success(request, f"{added.name}: {added.probe_verdict}")
+            messages.success(request, f"{added.name}: {added.last_verdict}")
             return _added(request, added)
     if wants_json(request):
         # The page's script shows it where the form still holds what was entered.

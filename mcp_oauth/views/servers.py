@@ -147,7 +147,7 @@ def diagnose(request: SignedInRequest, slug: str, server_id: uuid.UUID) -> HttpR
         diagnosis = diagnose_server(shown)
         read_again(shown)
     steps = diagnosis.as_json()["steps"] if diagnosis is not None else shown.probe_evidence()
-    verdict = diagnosis.verdict if diagnosis is not None else shown.probe_verdict
+    verdict = diagnosis.verdict if diagnosis is not None else shown.last_verdict
     asked_at = timezone.now() if diagnosis is not None else shown.probed_at
     stages = stage_views(steps)
     context = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import html
 import json
 import threading
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -12,6 +13,8 @@ from urllib.parse import urlsplit
 import pytest
 from django.conf import settings as django_settings
 from django.test import override_settings
+from django.urls import reverse
+from django.utils import translation
 
 from mcp_oauth import call_tool, list_tools
 from mcp_oauth.exceptions import (
@@ -22,9 +25,18 @@ from mcp_oauth.exceptions import (
     ServerRefused,
     ServerUnreachable,
 )
-from mcp_oauth.models import AuthorizationFlow, McpServer, McpServerOAuth, OAuthRegistration, StoredListing
+from mcp_oauth.messages import HttpRequest
+from mcp_oauth.models import (
+    AuthorizationFlow,
+    McpServer,
+    McpServerOAuth,
+    Membership,
+    OAuthRegistration,
+    StoredListing,
+)
 from mcp_oauth.oauth.options import OAuthOptions
 from mcp_oauth.services.connections import start_authorization
+from mcp_oauth.services.evidence import Evidence
 from mcp_oauth.services.probes import probe
 from mcp_oauth.services.server_settings import ServerSettings
 from mcp_oauth.services.servers import probe_again, update_server
@@ -114,6 +126,55 @@ def test_a_server_behind_oauth_is_recognised_wherever_its_metadata_is(
     server = new_server(new_workspace(), peer.url)
     assert (server.auth_mode, server.auth_mode_source) == ("oauth", "probe")
     assert peer.issuer in server.probe_verdict
+
+
+WORDS = ("note", "rule", "next_step")
+
+
+def words_for(server: McpServer, language: str) -> tuple[str, list[str]]:
+    """Return what a row says of its last probe to somebody who reads in a language."""
+    with translation.override(language):
+        return server.last_verdict, [str(step[name]) for step in server.probe_evidence() for name in WORDS]
+
+
+@pytest.mark.parametrize("broken", [False, True])
+def test_who_reads_of_a_probe_is_told_in_their_language_whoever_asked(
+    broken: bool, protected_mcp_server: Callable[..., ProtectedServer]
+) -> None:
+    peer = protected_mcp_server(as_options=PLAIN)
+    workspace = new_workspace()
+    with translation.override("de"):
+        server = new_server(workspace, peer.url)
+        if broken:
+            peer.configure(metadata_overrides={"resource": "https://elsewhere.example/mcp"})
+            probe_again(server)
+    server.refresh_from_db()
+
+    told = {language: words_for(server, language) for language in ("de", "en", "es")}
+
+    for language, words in told.items():
+        with translation.override(language):
+            fresh = probe(server.url, OAuthOptions())
+            assert words == (fresh.verdict, [step[name] for step in fresh.evidence.as_json() for name in WORDS])
+    assert len({verdict for verdict, _steps in told.values()}) == 3
+    assert told["de"][1] != told["en"][1] != told["es"][1]
+    assert told["en"][0].startswith("Asks for OAuth, but" if broken else "Uses OAuth; people sign in")
+    page = reverse("mcp_oauth:diagnose", args=[workspace.slug, server.pk])
+    shown = browser_of(member(workspace, role=Membership.Role.ADMIN)).get(page, headers={"Accept-Language": "es"})
+    text = html.unescape(shown.content.decode())
+    assert told["es"][0] in text
+    assert all(note in text for note in told["es"][1] if note)
+    assert told["de"][0] not in text
+
+
+def test_what_a_server_sends_as_a_stored_sentence_stays_its_text() -> None:
+    sent = '{"say":"%(x)99999d","as":"","of":{"x":1}}'
+    evidence = Evidence()
+    evidence.note(HttpRequest("POST", "https://mcp.example.com/mcp"), "initialize", 401, "challenge", sent)
+
+    [step] = McpServer(probe_steps=evidence.as_stored()).probe_evidence()
+
+    assert step["note"] == sent
 
 
 @pytest.mark.parametrize("open_methods", [("server/discover",), ("server/discover", "tools/list"), ("initialize",)])

@@ -208,6 +208,13 @@ def test_a_sentence_is_stored_and_said_to_each_reader(monkeypatch: pytest.Monkey
     assert recalled(kept("Any text, 100 %", 600)) == "Any text, 100 %"
 
 
+def test_no_words_of_a_server_are_taken_for_a_sentence() -> None:
+    sent = '{"say":"%(x)99999d","as":"","of":{"x":1}}'
+
+    for text in (sent, sent.ljust(600) + "!"):
+        assert recalled(kept(text, 600)).strip() == text[:600].strip()
+
+
 @pytest.mark.parametrize("stored", ['{"say":', '{"say":1}', '{"say":"%(x)s","as":"","of":{}}', '{"say":"a","of":[]}'])
 def test_what_cannot_be_recalled_is_shown_as_it_is(stored: str) -> None:
     assert recalled(stored) in {stored, "%(x)s"}

@@ -147,7 +147,7 @@ class Command(TypedCommand):
                 "denied_tools": server.denied_tools,
                 "protocol_version": server.protocol_version,
                 "reachable": server.reachable,
-                "verdict": server.probe_verdict,
+                "verdict": server.last_verdict,
                 "steps": server.probe_evidence(),
             }
         }
