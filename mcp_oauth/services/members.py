@@ -131,8 +131,15 @@ def remove_member(place: Place, membership_id: uuid.UUID, *, actor: Person) -> L
 
 def may_create_workspaces(user: AbstractUser | AnonymousUser) -> bool:
     """Tell whether a person may create workspaces, as ``WORKSPACE_CREATION`` has it."""
+    if surely_creates_workspaces(user):
+        return True
+    return settings.WORKSPACE_CREATION == "permission" and bool(user.has_perm("mcp_oauth.add_workspace"))
+
+
+def surely_creates_workspaces(user: AbstractUser | AnonymousUser) -> bool:
+    """Tell whether a person may create workspaces as far as that is known without looking up their permissions."""
     if settings.WORKSPACE_CREATION == "permission":
-        return bool(user.has_perm("mcp_oauth.add_workspace"))
+        return user.is_active and user.is_superuser
     return bool(settings.WORKSPACE_CREATION == "anyone" and user.is_authenticated)
 
 

@@ -16,7 +16,7 @@ from django.utils.translation import gettext as _
 
 from mcp_oauth.exceptions import McpOAuthError, NotFound, NotSignedIn
 from mcp_oauth.models import McpServer
-from mcp_oauth.services.members import may_create_workspaces
+from mcp_oauth.services.members import surely_creates_workspaces
 from mcp_oauth.services.workspaces import Place, place_in, server_for, workspaces_of
 from mcp_oauth.views.frame import DESTINATIONS, PERSONAL, links
 from mcp_oauth.views.marks import hue_of, initials_of
@@ -124,7 +124,9 @@ def page_context(request: HttpRequest, place: Place | None) -> dict[str, Any]:
         "workspaces": [
             {**_named(other.name), "slug": other.slug} for other in workspaces_of(user) if other.pk != workspace.pk
         ],
-        "new_workspace_url": reverse("mcp_oauth:new_workspace") if may_create_workspaces(request.user) else "",
+        # Anybody else finds it among their workspaces, where it is asked: permissions cost every page two queries.
+        "new_workspace_url": reverse("mcp_oauth:new_workspace") if surely_creates_workspaces(user) else "",
+        "own_workspaces_url": reverse("mcp_oauth:account") + "#workspaces-title",
         "destinations": links(request, DESTINATIONS, {"slug": workspace.slug}),
     }
 

@@ -189,6 +189,7 @@ OUR_ADDRESSES = {
     "everything_url",
     "export_url",
     "new_workspace_url",
+    "own_workspaces_url",
     "newest_url",
     "older_url",
     "row.url",

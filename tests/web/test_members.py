@@ -137,7 +137,7 @@ def test_a_member_sees_who_is_there_and_changes_nothing(workspace: Workspace, ad
 
 
 def test_the_list_counts_connections_and_takes_the_same_few_queries(
-    workspace: Workspace, admin: User, browser: Client, django_assert_max_num_queries: Any
+    workspace: Workspace, admin: User, browser: Client, django_assert_num_queries: Any
 ) -> None:
     server = McpServer.objects.create(workspace=workspace, name="A", slug="a", url="https://a.example/")
     for number in range(30):
@@ -145,7 +145,7 @@ def test_the_list_counts_connections_and_takes_the_same_few_queries(
             server=server, user=member(workspace, f"user-{number:02}"), connected_at=timezone.now()
         )
 
-    with django_assert_max_num_queries(8):
+    with django_assert_num_queries(5):
         page = browser.get(url_of("members", workspace))
 
     assert text_of(page).count("1 connection") == 30
@@ -296,6 +296,32 @@ def test_who_may_create_workspaces_is_a_setting(setting: str, expected: list[int
     assert [status == 302 for status in posts] == [status == 200 for status in expected]
     offered = ["Create a workspace" in text_of(browser_of(user).get("/account/")) for user in people]
     assert offered == [status == 200 for status in expected]
+
+
+@pytest.mark.parametrize("setting", ["permission", "anyone", "nobody"])
+def test_no_page_looks_up_permissions_and_each_leads_to_creating_a_workspace(
+    workspace: Workspace, setting: str, settings: Any, django_assert_num_queries: Any
+) -> None:
+    settings.MCP_OAUTH = {**settings.MCP_OAUTH, "WORKSPACE_CREATION": setting}
+    people = [permitted(), User.objects.create_superuser("root")]
+    for user in people:
+        Membership.objects.create(workspace=workspace, user=user)
+        Membership.objects.create(workspace=new_workspace(), user=user)
+    path = reverse("mcp_oauth:settings", args=[workspace.slug])
+
+    pages = []
+    for user in people:
+        browser = browser_of(user)
+        browser.get(path)
+        with django_assert_num_queries(5) as queries:
+            pages.append(text_of(browser.get(path)))
+        assert not [query for query in queries.captured_queries if "auth_permission" in query["sql"]]
+
+    creates, own = 'href="/workspaces/new/"', 'href="/account/#workspaces-title"'
+    at_once = [setting == "anyone", setting in {"anyone", "permission"}]
+    assert [creates in page for page in pages] == at_once
+    assert [own in page for page in pages] == [not there for there in at_once]
+    assert 'id="workspaces-title"' in text_of(browser_of(people[0]).get("/account/"))
 
 
 def test_whoever_creates_a_workspace_administers_it() -> None:
