@@ -35,16 +35,28 @@ _FUTURE: Final[tuple[tuple[int, Callable[[int], str]], ...]] = (
 )
 
 
+# As filters they fill a place in a sentence: {% blocktranslate with when=moment|ago %}last used {{ when }}…
+@register.filter
 @register.simple_tag
 def ago(moment: datetime) -> SafeString:
     """Return how long ago a moment was; script keeps it true while the page is open."""
     return _time(moment, _counted(timezone.now() - moment, _PAST), SafeString(" data-ago"))
 
 
+@register.filter
 @register.simple_tag
 def ahead(moment: datetime) -> SafeString:
     """Return in how long a moment comes; script keeps it true while the page is open."""
     return _time(moment, _counted(moment - timezone.now(), _FUTURE), SafeString(" data-in"))
+
+
+@register.filter
+def day(moment: datetime) -> SafeString:
+    """Return the day of a moment."""
+    local = timezone.localtime(moment)
+    return format_html(
+        '<time datetime="{}">{}</time>', local.isoformat("T", "seconds"), date_format(local, "DATE_FORMAT")
+    )
 
 
 def _counted(distance: timedelta, units: tuple[tuple[int, Callable[[int], str]], ...]) -> str:

@@ -115,14 +115,21 @@ def _parameter(name: str, value: dict[str, Any], required: bool) -> Parameter:
 def _type(value: dict[str, Any]) -> str:
     kind = value.get("type")
     if isinstance(kind, list):
-        return _(" or ").join(str(item)[:40] for item in kind[:5])
+        return _either([str(item)[:40] for item in kind[:5]])
     if kind == "array" and isinstance(value.get("items"), dict):
         return _("list of %(type)s") % {"type": _type(value["items"])}
     if isinstance(kind, str):
         return kind[:40]
     if isinstance(value.get("anyOf"), list):
-        return _(" or ").join(_type(item) for item in value["anyOf"][:5] if isinstance(item, dict))
+        return _either([_type(item) for item in value["anyOf"][:5] if isinstance(item, dict)])
     return "enum" if "enum" in value else _("any")
+
+
+def _either(words: list[str]) -> str:
+    """Return words of which one holds, such as ``text, number or nothing``."""
+    if len(words) < 2:
+        return "".join(words)
+    return _("%(first)s or %(last)s") % {"first": ", ".join(words[:-1]), "last": words[-1]}
 
 
 def badges_of(tool: ToolDescription) -> tuple[Badge, ...]:

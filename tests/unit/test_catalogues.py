@@ -233,6 +233,20 @@ def test_an_error_says_its_usual_next_step_in_the_readers_language(monkeypatch: 
         assert marked(error.default_next_step).upper() == said(error.default_next_step)
 
 
+def test_no_phrase_is_glued_to_a_time_or_to_another() -> None:
+    """Where the words around a time or between two things stand, every language decides."""
+    glued = []
+    beside_a_time = re.compile(
+        r"""\{% translate "[^"]+" %\}\s*(?:\{% (?:ago|ahead) |\{% include "mcp_oauth/_time|<time|\{\{ [^}]*\|date)"""
+    )
+    for path in sorted((ROOT / "templates").rglob("*.html")):
+        if path.name != "styleguide.html":
+            glued += [(path.name, found) for found in beside_a_time.findall(path.read_text(encoding="utf-8"))]
+    glued += [(text.path, form) for text in catalogues.texts() for form in forms(text.entry) if form != form.strip()]
+
+    assert glued == []
+
+
 def test_no_sentence_stands_in_a_script() -> None:
     """Scripts get their words from the page, where they are translated."""
     said_by_scripts = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -13,8 +14,10 @@ from django.test import Client
 from django.utils import timezone, translation
 from pytest_django import Settings
 
+from mcp_oauth.sessions.results import ToolDescription
 from mcp_oauth.templatetags import moments
 from mcp_oauth.templatetags.languages import SPOKEN
+from mcp_oauth.views.tools import tool_view
 from tests.people import browser_of, member, new_workspace
 
 pytestmark = pytest.mark.django_db
@@ -51,6 +54,36 @@ def test_a_choice_wins_over_the_browser_and_leads_back_to_the_page() -> None:
     cookie = answer.cookies[settings.LANGUAGE_COOKIE_NAME]
     assert (cookie.value, cookie["httponly"], cookie["samesite"]) == ("de", True, "Lax")
     assert language_of(client.get(LOGIN)) == "de"
+
+
+def test_a_time_stands_where_a_language_wants_it() -> None:
+    phrase = Template(
+        "{% load i18n moments %}{% blocktranslate with when=then|ago %}begun {{ when }}{% endblocktranslate %}"
+    )
+
+    with translation.override("de"):
+        shown = phrase.render(Context({"then": timezone.now() - timedelta(minutes=5)}))
+
+    assert re.fullmatch(r'<time datetime="[^"]+" title="[^"]+" data-ago>vor 5 Minuten</time> begonnen', shown)
+
+
+@pytest.mark.parametrize(
+    ("schema", "english", "german"),
+    [
+        ({"type": ["string"]}, "string", "string"),
+        ({"type": ["string", "null"]}, "string or null", "string oder null"),
+        ({"anyOf": [{"type": kind} for kind in ("a", "b", "c")]}, "a, b or c", "a, b oder c"),
+        ({"anyOf": []}, "", ""),
+    ],
+)
+def test_types_of_which_one_holds_are_a_list_in_the_readers_language(
+    schema: dict[str, object], english: str, german: str
+) -> None:
+    tool = ToolDescription("choose", input_schema={"type": "object", "properties": {"which": schema}})
+
+    for language, words in (("en", english), ("de", german)):
+        with translation.override(language):
+            assert [parameter.type for parameter in tool_view(tool, "/run/").parameters] == [words]
 
 
 def test_a_choice_leads_to_no_other_site() -> None:
