@@ -96,8 +96,8 @@ def test_a_row_says_whose_account_until_when_and_for_what(place: tuple[Workspace
     page = re.sub(r"\s+", " ", re.sub(r"<[^>]+>", "", client.get(settings_path(workspace)).content.decode()))
 
     for words in (
-        "Your own account renews itself can read jira work, change jira work, stay connected while you are away",
-        "Your own account access ends in 3 hours can repo, read org",
+        "Your own account renews itself can read “jira work”, change “jira work”, stay connected while you are away",
+        "Your own account access ends in 3 hours can repo, read organizations",
         "Everybody acts as team@example.com renews itself can read pages",
         "Access: Connected as ada@example.com 2 days ago",
         "Access ended 12 minutes ago Notion refused to renew your access. 1 call is waiting for you",
@@ -325,12 +325,12 @@ def test_two_hundred_servers_of_fifty_tools_take_the_queries_of_twenty_and_time_
     ("scope", "words"),
     [
         ("issues:read", "read issues"),
-        ("read:jira-work", "read jira work"),
-        ("write:discussion", "change discussion"),
-        ("https://www.googleapis.com/auth/calendar.readonly", "read calendar"),
+        ("read:jira-work", "read “jira work”"),
+        ("write:discussion", "change discussions"),
+        ("https://www.googleapis.com/auth/calendar.readonly", "read calendars"),
         ("Mail.ReadWrite", "read and change mail"),
-        ("files.metadata.read", "read files metadata"),
-        ("userProfile:view", "read user profile"),
+        ("files.metadata.read", "read “files metadata”"),
+        ("userProfile:view", "read “user profile”"),
         ("offline_access", "stay connected while you are away"),
         ("repo", ""),
         ("channels:history", ""),
@@ -340,6 +340,21 @@ def test_two_hundred_servers_of_fifty_tools_take_the_queries_of_twenty_and_time_
 )
 def test_a_scope_is_said_in_words_where_its_name_tells(scope: str, words: str) -> None:
     assert scope_in_words(scope) == words
+
+
+@pytest.mark.parametrize(
+    ("scope", "german", "spanish"),
+    [
+        ("issues:read", "Issues lesen", "leer incidencias"),
+        ("read:org", "Organisationen lesen", "leer organizaciones"),
+        ("repository.write", "Repositorys ändern", "cambiar repositorios"),
+        ("read:jira-work", "„jira work“ lesen", "leer «jira work»"),
+    ],
+)
+def test_what_a_scope_is_about_is_said_in_the_readers_language(scope: str, german: str, spanish: str) -> None:
+    for language, words in (("de", german), ("es", spanish)):
+        with translation.override(language):
+            assert scope_in_words(scope) == words
 
 
 def test_scopes_are_listed_once_and_in_bounds() -> None:

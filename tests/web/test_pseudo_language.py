@@ -162,8 +162,8 @@ def data_of(workspace: Workspace, servers: dict[str, McpServer]) -> set[str]:
     names |= {name for person in User.objects.all() for name in (person.username, person.username[:2].upper())}
     names |= {known.name for known in known_servers().values()} | {"Claude", "VS Code", "Cursor", ".mcp.json"}
     names |= {DATA.sub(" ", server.contact_error) for server in servers.values() if server.contact_error}
-    # What scopes are about is read out of them, and one operation of the API has a name of one word.
-    names |= {"events", "issues", "pages", "jira work", "org", "complete"}
+    # What a scope is about, where that is no known word; one operation of the API has a name of one word.
+    names |= {"jira work", "complete"}
     return names
 
 
