@@ -17,7 +17,7 @@ from mcp_oauth.services import fetching, grants, listings, tool_index, tool_poli
 from mcp_oauth.services.access import plan_grant
 from mcp_oauth.services.fetching import Arrived, Listed
 from mcp_oauth.services.grants import UsableGrant
-from mcp_oauth.services.listings import Asker, Kind
+from mcp_oauth.services.listing_owners import Asker, Kind, is_personal
 from mcp_oauth.services.removal import require_in_use
 from mcp_oauth.services.steps import Plan, adrive, drive
 from mcp_oauth.services.workspaces import Person, server_to_use
@@ -93,7 +93,7 @@ def list_tools_of_nobody(server: McpServer, *, refresh: bool = False) -> Catalog
         AuthorizationRequired: the server uses OAuth, so a person has to be named.
         ServerUnreachable, ServerRefused: the server's fault.
     """
-    if listings.is_personal(server):
+    if is_personal(server):
         raise grants.authorization_required(server, "not_connected")
     return drive(plan_listing(server, Nobody(), refresh=refresh))
 

@@ -14,10 +14,12 @@ from django.utils import timezone
 from mcp_oauth.conf import settings
 from mcp_oauth.exceptions import McpOAuthError
 from mcp_oauth.models import McpServer
-from mcp_oauth.services import contacts, flights, listings
+from mcp_oauth.services import arrivals, contacts, flights, hot_listings, listings
 from mcp_oauth.services.access import on_behalf
+from mcp_oauth.services.arrivals import Fetched
 from mcp_oauth.services.flights import Flight
-from mcp_oauth.services.listings import Asker, Fetched, Head, Kind
+from mcp_oauth.services.hot_listings import Head
+from mcp_oauth.services.listing_owners import Asker, Kind
 from mcp_oauth.services.steps import Plan, WireStep
 from mcp_oauth.services.workspaces import Person
 from mcp_oauth.sessions.results import EntryListing, ToolListing
@@ -82,7 +84,7 @@ def plan_listing(
         flight = flights.take_off(name)
     try:
         # Another caller may have finished between the look for what is known and the take-off.
-        if (landed := _newer(listings.find_hot(asker), oldest)) is not None:
+        if (landed := _newer(hot_listings.find(asker), oldest)) is not None:
             flights.land([flight])
             return landed
         return (yield from _plan_to_ask(asker, user, flight, note))
@@ -94,7 +96,7 @@ def plan_listing(
 def store(arrived: list[Arrived]) -> None:
     """Store what has come, and let those have it who wait for it."""
     try:
-        listings.keep([one.fetched for one in arrived])
+        arrivals.keep([one.fetched for one in arrived])
         for one in arrived:
             contacts.record_negotiation(one.fetched.asker.server, one.protocol_version, one.discover_result)
     finally:

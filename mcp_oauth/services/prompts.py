@@ -10,7 +10,7 @@ from django.utils.translation import gettext as _
 from mcp_oauth.exceptions import InvalidRequest
 from mcp_oauth.models import McpServer
 from mcp_oauth.services.entries import Entries, check_name, check_texts, check_uri, plan_exchange, plan_list
-from mcp_oauth.services.listings import Kind
+from mcp_oauth.services.listing_owners import Kind
 from mcp_oauth.services.steps import Plan, adrive, drive
 from mcp_oauth.services.workspaces import Person
 

@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from mcp_oauth.conf import settings
-from mcp_oauth.services.listings import Asker, Head, Owner, entries_of, find
+from mcp_oauth.services.hot_listings import Head
+from mcp_oauth.services.listing_owners import Asker, Owner
+from mcp_oauth.services.listings import entries_of, find
 from mcp_oauth.sessions.results import ToolDescription
 
 # Owners are small beside what they own.

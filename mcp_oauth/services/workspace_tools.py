@@ -16,7 +16,7 @@ from mcp_oauth.models import McpServer, Membership, Workspace
 from mcp_oauth.services import contacts, fetching, grants, listings
 from mcp_oauth.services.catalog import Catalogue, catalogue_of, plan_entries
 from mcp_oauth.services.fetching import Arrived, Listed
-from mcp_oauth.services.listings import Asker, Kind
+from mcp_oauth.services.listing_owners import Asker, Kind, is_personal
 from mcp_oauth.services.steps import Plan, adrive_all, drive_all
 from mcp_oauth.services.workspaces import Person
 
@@ -108,7 +108,7 @@ class _Together:
         self._contacts: dict[uuid.UUID, tuple[McpServer, McpOAuthError | None]] = {}
         self._ready = grants.ready_grants(self._servers, user)
         if user.pk is None:
-            personal = [server for server in self._servers if listings.is_personal(server)]
+            personal = [server for server in self._servers if is_personal(server)]
             self._ready |= {server.pk: grants.authorization_required(server, "not_connected") for server in personal}
         self._askers = self._those_who_can_ask()
         found = listings.find_all(list(self._askers.values()))

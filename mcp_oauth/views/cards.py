@@ -16,7 +16,7 @@ from django.utils.translation import ngettext
 from mcp_oauth.models import AuthorizationFlow, McpServer, McpServerOAuth, StoredListing, ToolCall
 from mcp_oauth.services.catalog import tool_counts
 from mcp_oauth.services.flows import open_flows
-from mcp_oauth.services.listings import is_personal
+from mcp_oauth.services.listing_owners import is_personal
 from mcp_oauth.services.serving_grants import grants_of
 from mcp_oauth.services.workspaces import Person, Place
 from mcp_oauth.views.marks import hue_of, initials_of

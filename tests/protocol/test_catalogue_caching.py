@@ -18,7 +18,7 @@ from mcp_oauth import AuthorizationRequired, call_tool, disconnect, list_tools
 from mcp_oauth.conf import settings
 from mcp_oauth.exceptions import ToolNotFound
 from mcp_oauth.models import McpServerOAuth, Membership, StoredListing
-from mcp_oauth.services import catalog, listings
+from mcp_oauth.services import catalog, listing_owners
 from mcp_oauth.services.server_settings import ServerSettings
 from mcp_oauth.services.servers import update_server
 from tests.people import browser_of, member
@@ -320,13 +320,13 @@ def test_members_of_an_open_server_share_its_listing(open_team: MakeTeam) -> Non
 def head_key() -> str:
     """Return the key under which the one listing there is stands in the cache."""
     row = StoredListing.objects.select_related("server").get()
-    owner = listings.Owner(row.server, row.kind, row.user_id, None)
+    owner = listing_owners.Owner(row.server, row.kind, row.user_id, None)
     identity = [
         "" if part is None else str(part)
         for part in (row.server.workspace_id, row.server_id, row.server_generation, row.user_id, row.grant_id, row.kind)
     ]
     assert owner.kind == row.kind
-    return f"mcp_oauth.listing.{listings._name(identity)}"
+    return f"mcp_oauth.listing.{listing_owners.name_of(identity)}"
 
 
 def test_what_a_call_needs_to_know_is_in_the_cache(team: MakeTeam) -> None:
@@ -429,7 +429,7 @@ def test_a_cache_that_is_away_keeps_nobody_from_their_tools(
     team: MakeTeam, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     at = team("ada", "grace", offering=Offering(by_user={"ada": [tool("adas")], "grace": [tool("graces")]}))
-    monkeypatch.setattr("mcp_oauth.services.listings.cache", Broken())
+    monkeypatch.setattr("mcp_oauth.services.hot_listings.cache", Broken())
     monkeypatch.setattr("mcp_oauth.services.flights.cache", Broken())
 
     for _ in range(2):

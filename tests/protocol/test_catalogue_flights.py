@@ -242,7 +242,7 @@ def test_a_listing_that_fails_leaves_no_mark(team: MakeTeam) -> None:
 def marks_of(at: Team) -> list[str]:
     """Return the marks under which the members' listings are asked for."""
     from mcp_oauth.services.grants import ready_grant
-    from mcp_oauth.services.listings import Asker, Kind
+    from mcp_oauth.services.listing_owners import Asker, Kind
 
     askers = [Asker.of(at.server, user, Kind.TOOLS, ready_grant(at.server, user)) for user in at.members.values()]
     return [f"mcp_oauth.flight.{asker.own.name}" for asker in askers]

@@ -16,9 +16,10 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from mcp_oauth.models import McpServer, StoredListing
-from mcp_oauth.services import listings, tool_index
+from mcp_oauth.services import arrivals, tool_index
+from mcp_oauth.services.arrivals import Fetched
 from mcp_oauth.services.grants import UsableGrant
-from mcp_oauth.services.listings import Asker, Fetched, Kind
+from mcp_oauth.services.listing_owners import Asker, Kind
 from mcp_oauth.services.tool_index import KnownTool, known_tool
 from tests.people import member, new_workspace
 from tests.servers.offering import tool
@@ -49,7 +50,7 @@ def store(django_capture_on_commit_callbacks: Any) -> Callable[..., None]:
     def store(asker: Asker, *tools: dict[str, Any], truncated: bool = False) -> None:
         now = timezone.now()
         with django_capture_on_commit_callbacks(execute=True):
-            listings.keep([Fetched(asker, list(tools), truncated, now, now)])
+            arrivals.keep([Fetched(asker, list(tools), truncated, now, now)])
 
     return store
 
