@@ -20,8 +20,8 @@ __version__ = "0.1.0"
 _HOMES = {
     "call_tool": "mcp_oauth.services.calls",
     "acall_tool": "mcp_oauth.services.calls",
-    "resume_call": "mcp_oauth.services.calls",
-    "aresume_call": "mcp_oauth.services.calls",
+    "resume_call": "mcp_oauth.services.resumption",
+    "aresume_call": "mcp_oauth.services.resumption",
     "cancel_call": "mcp_oauth.services.calls",
     "find_call": "mcp_oauth.services.calls",
     "Answer": "mcp_oauth.sessions.results",
@@ -100,7 +100,7 @@ if TYPE_CHECKING:
         ServerUnreachable,
     )
     from mcp_oauth.services.callbacks import finish_authorization
-    from mcp_oauth.services.calls import acall_tool, aresume_call, call_tool, cancel_call, find_call, resume_call
+    from mcp_oauth.services.calls import acall_tool, call_tool, cancel_call, find_call
     from mcp_oauth.services.catalog import alist_tools, list_tools
     from mcp_oauth.services.connections import disconnect, start_authorization
     from mcp_oauth.services.prompts import acomplete, aget_prompt, alist_prompts, complete, get_prompt, list_prompts
@@ -112,6 +112,7 @@ if TYPE_CHECKING:
         list_resources,
         read_resource,
     )
+    from mcp_oauth.services.resumption import aresume_call, resume_call
     from mcp_oauth.services.workspace_tools import alist_workspace_tools, list_workspace_tools
     from mcp_oauth.sessions.results import Answer
 

@@ -17,9 +17,9 @@ from mcp_oauth.api.streams import EVENTS, stream_of, wants_events
 from mcp_oauth.conf import settings
 from mcp_oauth.exceptions import InputRequired, InvalidRequest, NotFound
 from mcp_oauth.models import ToolCall
-from mcp_oauth.services import call_outcomes, calls, limits
+from mcp_oauth.services import call_outcomes, calls, limits, resumption
 from mcp_oauth.services.call_history import calls_of
-from mcp_oauth.services.calls import OnProgress
+from mcp_oauth.services.call_runs import OnProgress
 from mcp_oauth.services.workspaces import Person, server_for
 from mcp_oauth.sessions.results import ToolResult
 
@@ -187,7 +187,7 @@ def resume_call(
     call = _own(caller, call_id)
 
     def work(tell: OnProgress | None) -> ToolResult:
-        return calls.resume_call(call, caller.user, answers=body.answers, timeout=body.timeout, on_progress=tell)
+        return resumption.resume_call(call, caller.user, answers=body.answers, timeout=body.timeout, on_progress=tell)
 
     if wants_events(request):
         return events_of(request, work, call_id, caller.user)

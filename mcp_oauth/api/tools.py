@@ -15,7 +15,7 @@ from mcp_oauth.api.callers import ApiRequest
 from mcp_oauth.api.calls import CallAnswer, answer_of, events_of
 from mcp_oauth.api.streams import EVENTS, wants_events
 from mcp_oauth.services import calls, catalog, limits
-from mcp_oauth.services.calls import OnProgress
+from mcp_oauth.services.call_runs import OnProgress
 from mcp_oauth.services.workspaces import server_for
 from mcp_oauth.sessions.results import ToolResult
 

@@ -25,7 +25,8 @@ from mcp_oauth.exceptions import (
 )
 from mcp_oauth.models import McpServer, ToolCall
 from mcp_oauth.services import catalog, limits
-from mcp_oauth.services.calls import call_tool, cancel_call, find_call, resume_call
+from mcp_oauth.services.calls import call_tool, cancel_call, find_call
+from mcp_oauth.services.resumption import resume_call
 from mcp_oauth.services.schema_check import problems_of
 from mcp_oauth.services.workspaces import Person
 from mcp_oauth.sessions.results import ToolDescription

@@ -21,7 +21,8 @@ from django.views.decorators.http import require_http_methods, require_safe
 from mcp_oauth.exceptions import AuthorizationRequired, InsufficientScope, McpOAuthError, NotFound
 from mcp_oauth.models import ToolCall
 from mcp_oauth.services import limits
-from mcp_oauth.services.calls import cancel_call, find_call, resume_call
+from mcp_oauth.services.calls import cancel_call, find_call
+from mcp_oauth.services.resumption import resume_call
 from mcp_oauth.views.access import MediaResponse, SignedInRequest, page_context, person_required, place_and_server
 from mcp_oauth.views.cards import card_for
 from mcp_oauth.views.content import result_view

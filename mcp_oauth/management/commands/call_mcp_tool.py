@@ -11,7 +11,8 @@ from mcp_oauth.exceptions import AuthorizationRequired, InputRequired, Insuffici
 from mcp_oauth.management.base import TypedCommand, person_named, usage_error
 from mcp_oauth.management.terminal import harmless
 from mcp_oauth.oauth.server_words import printable
-from mcp_oauth.services.calls import call_tool, resume_call
+from mcp_oauth.services.calls import call_tool
+from mcp_oauth.services.resumption import resume_call
 from mcp_oauth.sessions.results import Progress
 
 
