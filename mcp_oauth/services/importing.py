@@ -16,8 +16,9 @@ from mcp_oauth.oauth.options import OAuthOptions
 from mcp_oauth.oauth.urls import check_server_address
 from mcp_oauth.services import limits
 from mcp_oauth.services.evidence import Evidence
+from mcp_oauth.services.import_entries import ImportEntry
 from mcp_oauth.services.known_servers import known_server_at
-from mcp_oauth.services.mcp_json import ExportedServer, ImportEntry
+from mcp_oauth.services.mcp_json_export import ExportedServer
 from mcp_oauth.services.probes import ProbeReport, probe
 from mcp_oauth.services.server_settings import ServerSettings
 from mcp_oauth.services.servers import add_server

@@ -1,14 +1,12 @@
-"""Reads and writes ``mcp.json``, in the forms of Claude, VS Code and Cursor; pure functions over text."""
+"""Reads ``mcp.json``, in the forms of Claude, VS Code, Cursor and others; pure functions over text."""
 
 from __future__ import annotations
 
-import json
 import re
-from collections import Counter
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
-from itertools import count, pairwise
-from typing import Any, Final, Literal, get_args
+from collections.abc import Mapping
+from dataclasses import replace
+from itertools import pairwise
+from typing import Any, Final
 
 from django.utils.translation import gettext as _
 
@@ -16,129 +14,17 @@ from mcp_oauth.exceptions import InvalidRequest, McpOAuthError
 from mcp_oauth.oauth.server_words import printable
 from mcp_oauth.oauth.urls import check_server_address, host_of
 from mcp_oauth.services.headers import check_headers, is_reserved
+from mcp_oauth.services.import_entries import PLACEHOLDER, ImportEntry, McpJson, Placeholder
 from mcp_oauth.services.known_servers import known_server_at, known_servers
-
-Form = Literal["claude", "vscode", "cursor"]
-FORMS: Final[tuple[Form, ...]] = get_args(Form)
+from mcp_oauth.services.relaxed_json import JsonObject, read_json
 
 # What the field calls Streamable HTTP.
 _HTTP: Final = frozenset({"http", "streamable-http", "streamable_http", "streamablehttp"})
 # Where programs write the address: everybody, Windsurf, Gemini.
 _ADDRESS_KEYS: Final = ("url", "serverUrl", "httpUrl")
-_PLACEHOLDER = re.compile(r"\$\{([^{}]{1,200})\}")
 _REMOTE_PROXY = re.compile(r"(?:@[a-z0-9._-]+/)?mcp-remote(?:@[a-z0-9.^~_-]+)?")
 # What one server leaves open: a key, perhaps an account and a region. More is no configuration any more.
 _MOST_PLACEHOLDERS: Final = 20
-# A header that carries a credential by its name.
-_CREDENTIAL = re.compile(r"authorization|key|token|secret|password", re.IGNORECASE)
-
-# A string is taken whole, an unfinished one to the end: nothing in it is a comment, and no text is read twice.
-_STRING: Final = r'"(?:\\.|[^"\\])*(?:"|\Z)'
-_COMMENTS = re.compile(rf"({_STRING})|//[^\n]*|/\*.*?(?:\*/|\Z)", re.DOTALL)
-_LAST_COMMAS = re.compile(rf"({_STRING})|,(?=\s*[}}\]])", re.DOTALL)
-
-
-@dataclass(frozen=True, slots=True)
-class Placeholder:
-    """Something the file leaves open: ``${input:…}``, ``${env:…}`` or ``${NAME}``.
-
-    ``key`` is what stands between the braces, without a default. ``secret`` tells that it is not to be shown.
-    """
-
-    key: str
-    label: str
-    description: str = ""
-    secret: bool = True
-    default: str = field(default="", repr=False)
-    choices: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class ImportEntry:
-    """One server of a file; ``problem`` says why it cannot be imported, empty where it can.
-
-    ``url`` and the values of ``headers`` may contain placeholders, whose keys are ``placeholders``. ``notes`` say what
-    was left out or is to be known.
-    """
-
-    name: str
-    url: str = ""
-    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
-    enabled: bool = True
-    problem: str = ""
-    notes: tuple[str, ...] = ()
-    placeholders: tuple[str, ...] = ()
-
-    @property
-    def key_in_headers(self) -> bool:
-        """Whether a header is meant to open the server."""
-        return any(_CREDENTIAL.search(name) or _PLACEHOLDER.search(value) for name, value in self.headers.items())
-
-    def filled(self, answers: Mapping[str, str], placeholders: Mapping[str, Placeholder]) -> ImportEntry:
-        """Return the entry with the answers in their places.
-
-        Raises:
-            InvalidRequest: one is missing; it is named.
-        """
-
-        def answer(match: re.Match[str]) -> str:
-            key = match[1].partition(":-")[0].strip()
-            known = placeholders.get(key)
-            value = answers.get(key, "") or (known.default if known is not None else "")
-            if not value:
-                raise InvalidRequest(_("“%(name)s” is still missing.") % {"name": known.label if known else key})
-            return value
-
-        return replace(
-            self,
-            url=_PLACEHOLDER.sub(answer, self.url),
-            headers={name: _PLACEHOLDER.sub(answer, value) for name, value in self.headers.items()},
-            placeholders=(),
-        )
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the entry as a JSON object, its headers included: for a sealed place only."""
-        return {name: getattr(self, name) for name in self.__slots__} | {"headers": dict(self.headers)}
-
-    @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> ImportEntry:
-        """Read what ``to_json`` wrote."""
-        return cls(**{**value, "notes": tuple(value["notes"]), "placeholders": tuple(value["placeholders"])})
-
-
-@dataclass(frozen=True, slots=True)
-class McpJson:
-    """What a file holds, in its order."""
-
-    entries: tuple[ImportEntry, ...]
-    placeholders: Mapping[str, Placeholder] = field(default_factory=dict)
-
-    def to_json(self) -> dict[str, Any]:
-        """Return everything as a JSON object, headers included: for a sealed place only."""
-        return {
-            "entries": [entry.to_json() for entry in self.entries],
-            "placeholders": [{name: getattr(item, name) for name in item.__slots__} for item in self.asked_for()],
-        }
-
-    @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> McpJson:
-        """Read what ``to_json`` wrote."""
-        asked = [Placeholder(**{**item, "choices": tuple(item["choices"])}) for item in value["placeholders"]]
-        entries = tuple(ImportEntry.from_json(item) for item in value["entries"])
-        return cls(entries, {item.key: item for item in asked})
-
-    def asked_for(self) -> list[Placeholder]:
-        """Return what the importable entries leave open, each once."""
-        return list(self.placeholders.values())
-
-
-@dataclass(frozen=True, slots=True)
-class ExportedServer:
-    """What is exported of a server: never a header's value."""
-
-    slug: str
-    url: str
-    header_names: tuple[str, ...] = ()
 
 
 def parse_mcp_json(text: str, *, max_bytes: int, max_servers: int) -> McpJson:
@@ -153,7 +39,10 @@ def parse_mcp_json(text: str, *, max_bytes: int, max_servers: int) -> McpJson:
         raise InvalidRequest(
             _("That is more than %(size)d KiB; paste the part with the servers only.") % {"size": max_bytes // 1024}
         )
-    document = _document(text)
+    text = text.removeprefix("\ufeff")
+    if not text.strip():
+        raise InvalidRequest(_("Paste the contents of an mcp.json."))
+    document = read_json(text)
     servers, inputs = _servers_in(document)
     if len(servers) > max_servers:
         raise InvalidRequest(
@@ -161,7 +50,7 @@ def parse_mcp_json(text: str, *, max_bytes: int, max_servers: int) -> McpJson:
             % {"count": len(servers), "limit": max_servers}
         )
     told = _told_inputs(inputs)
-    repeated = servers.repeated if isinstance(servers, _Object) else frozenset()
+    repeated = servers.repeated if isinstance(servers, JsonObject) else frozenset()
     entries: list[ImportEntry] = []
     for name, value in servers.items():
         entry = _entry(name, value)
@@ -176,77 +65,6 @@ def parse_mcp_json(text: str, *, max_bytes: int, max_servers: int) -> McpJson:
             in_address = f"${{{key}" in entry.url
             asked.setdefault(key, told.get(key) or _unknown(key, entry, secret=not in_address))
     return McpJson(tuple(entries), asked)
-
-
-def write_mcp_json(servers: Iterable[ExportedServer], form: Form) -> str:
-    """Return the servers as an ``mcp.json``; where a header's value would stand, there is a placeholder."""
-    written: dict[str, Any] = {}
-    inputs: list[dict[str, Any]] = []
-    names: set[str] = set()
-
-    def own(name: str, joint: str) -> str:
-        """Return the name, numbered if another header has it: two secrets never share a placeholder."""
-        numbered = (name if number == 1 else f"{name}{joint}{number}" for number in count(1))
-        names.add(free := next(text for text in numbered if text not in names))
-        return free
-
-    for server in servers:
-        headers: dict[str, str] = {}
-        for name in server.header_names:
-            if form == "vscode":
-                key = own(f"{server.slug}-{name}".lower(), "-")
-                inputs.append(
-                    {"id": key, "type": "promptString", "description": f"{name} · {server.slug}", "password": True}
-                )
-                headers[name] = f"${{input:{key}}}"
-            else:
-                variable = own(re.sub(r"[^A-Z0-9]+", "_", f"{server.slug}_{name}".upper()), "_")
-                headers[name] = f"${{env:{variable}}}" if form == "cursor" else f"${{{variable}}}"
-        written[server.slug] = {
-            **({} if form == "cursor" else {"type": "http"}),
-            "url": server.url,
-            **({"headers": headers} if headers else {}),
-        }
-    document: dict[str, Any] = {"servers" if form == "vscode" else "mcpServers": written}
-    if inputs:
-        document = {"inputs": inputs, **document}
-    return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
-
-
-class _Object(dict[str, Any]):
-    """A JSON object that remembers which of its names stood there more than once."""
-
-    repeated: frozenset[str] = frozenset()
-
-
-def _object(pairs: list[tuple[str, Any]]) -> _Object:
-    value = _Object(pairs)
-    if len(value) < len(pairs):
-        value.repeated = frozenset(name for name, count in Counter(name for name, _ in pairs).items() if count > 1)
-    return value
-
-
-def _document(text: str) -> Any:
-    """Parse JSON with comments; blanks take the place of what is dropped, so that line and column stay true."""
-    text = text.removeprefix("\ufeff")
-    if not text.strip():
-        raise InvalidRequest(_("Paste the contents of an mcp.json."))
-
-    def blank(match: re.Match[str]) -> str:
-        return match[1] or re.sub(r"[^\n]", " ", match[0])
-
-    plain = _LAST_COMMAS.sub(blank, _COMMENTS.sub(blank, text))
-    try:
-        return json.loads(plain, object_pairs_hook=_object)
-    except json.JSONDecodeError as error:
-        raise InvalidRequest(
-            _("This is not JSON: it breaks at line %(line)d, column %(column)d.")
-            % {"line": error.lineno, "column": error.colno}
-        ) from error
-    except ValueError as error:  # a number of more digits than Python reads
-        raise InvalidRequest(_("This is not JSON: a number in it is too long.")) from error
-    except RecursionError as error:
-        raise InvalidRequest(_("This is nested too deeply.")) from error
 
 
 def _servers_in(document: Any) -> tuple[dict[str, Any], Any]:
@@ -301,7 +119,7 @@ def _unknown(key: str, entry: ImportEntry, *, secret: bool) -> Placeholder:
     kind, colon, name = key.partition(":")
     default = ""
     for text in (entry.url, *entry.headers.values()):
-        for found in _PLACEHOLDER.findall(text):
+        for found in PLACEHOLDER.findall(text):
             if found.partition(":-")[0].strip() == key and ":-" in found:
                 default = found.partition(":-")[2]
     label = printable(name if colon and kind in {"input", "env"} else key, 120)
@@ -342,12 +160,12 @@ def _entry(name: str, value: Any) -> ImportEntry:
     try:
         headers, notes = _headers(headers)
         placeholders = _placeholders_of(address, *headers.values())
-        if not _PLACEHOLDER.search(address):
+        if not PLACEHOLDER.search(address):
             # Loopback is judged when the server is added; what is no address is told right away.
             check_server_address(address, allow_loopback=True)
         elif not _storable(address):
             raise InvalidRequest(_("Its address contains characters that no address has."))
-        check_headers({header: _PLACEHOLDER.sub("x", text) or "x" for header, text in headers.items()})
+        check_headers({header: PLACEHOLDER.sub("x", text) or "x" for header, text in headers.items()})
     except McpOAuthError as error:
         return replace(entry, problem=error.user_message)
     if known := known_server_at(address):
@@ -377,7 +195,7 @@ def _proxied(value: Mapping[str, Any]) -> tuple[str, dict[str, str]] | None:
     for flag, text in pairwise(rest):
         name, colon, content = text.partition(":")
         if flag == "--header" and colon:
-            headers[name.strip()] = _PLACEHOLDER.sub(from_environment, content.strip())
+            headers[name.strip()] = PLACEHOLDER.sub(from_environment, content.strip())
     return address, headers
 
 
@@ -417,7 +235,7 @@ def _placeholders_of(*texts: str) -> tuple[str, ...]:
     Raises:
         InvalidRequest: one has no name.
     """
-    found = (name.partition(":-")[0].strip() for text in texts for name in _PLACEHOLDER.findall(text))
+    found = (name.partition(":-")[0].strip() for text in texts for name in PLACEHOLDER.findall(text))
     keys = tuple(dict.fromkeys(found))
     if not all(key and _storable(key) and key.isprintable() for key in keys):
         raise InvalidRequest(_("A placeholder in it has no name."))

@@ -19,8 +19,10 @@ from mcp_oauth.conf import settings
 from mcp_oauth.exceptions import McpOAuthError
 from mcp_oauth.models import McpServer
 from mcp_oauth.services.drafts import open_draft, seal_draft
+from mcp_oauth.services.import_entries import ImportEntry, McpJson, Placeholder
 from mcp_oauth.services.importing import Imported, exported, import_servers
-from mcp_oauth.services.mcp_json import FORMS, Form, ImportEntry, McpJson, Placeholder, parse_mcp_json, write_mcp_json
+from mcp_oauth.services.mcp_json import parse_mcp_json
+from mcp_oauth.services.mcp_json_export import FORMS, Form, write_mcp_json
 from mcp_oauth.services.workspaces import Place, place_in, require_admin
 from mcp_oauth.views.access import SignedInRequest, error_json, page_context, person_required, wants_json
 from mcp_oauth.views.marks import hue_of, initials_of

@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 from mcp_oauth.exceptions import InvalidRequest
 from mcp_oauth.oauth.urls import check_server_address
 from mcp_oauth.services.headers import check_headers
-from mcp_oauth.services.mcp_json import FORMS, ExportedServer, Form, McpJson, parse_mcp_json, write_mcp_json
+from mcp_oauth.services.import_entries import McpJson
+from mcp_oauth.services.mcp_json import parse_mcp_json
+from mcp_oauth.services.mcp_json_export import FORMS, ExportedServer, Form, write_mcp_json
 from tests.fuzz.mutations import JSON_VALUES, Reached, assert_bounded, mutated, thorough
 
 pytestmark = pytest.mark.once

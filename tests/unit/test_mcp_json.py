@@ -10,15 +10,9 @@ from typing import Any
 import pytest
 
 from mcp_oauth.exceptions import InvalidRequest
-from mcp_oauth.services.mcp_json import (
-    FORMS,
-    ExportedServer,
-    Form,
-    ImportEntry,
-    McpJson,
-    parse_mcp_json,
-    write_mcp_json,
-)
+from mcp_oauth.services.import_entries import ImportEntry, McpJson
+from mcp_oauth.services.mcp_json import parse_mcp_json
+from mcp_oauth.services.mcp_json_export import FORMS, ExportedServer, Form, write_mcp_json
 
 SECRET = "canary-7d10"
 
