@@ -23,6 +23,7 @@ from typing import Any
 from unittest import mock
 from urllib.parse import quote
 
+from django.conf import settings
 from django.db import connection
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -32,16 +33,15 @@ PATIENCE = 60.0
 _FORKS = multiprocessing.get_context("forkserver")
 
 
-def obey(module: str, given: Mapping[str, Any], cache_prefix: str, orders: Connection) -> None:
+def obey(module: str, given: Mapping[str, Any], cache: Mapping[str, Any], orders: Connection) -> None:
     """Carry out one command per message, each a JSON object; answer each with one."""
-    from django.conf import settings
-    from django.test.utils import override_settings
+    from django.test import override_settings
 
     # What goes wrong here is told by the test that asked for it.
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
-    settings.CACHES["default"]["KEY_PREFIX"] = cache_prefix
     commands = importlib.import_module(module).COMMANDS
-    with override_settings(MCP_OAUTH={**settings.MCP_OAUTH, **given}):
+    # Which cache a test uses may differ from what this process was forked off with.
+    with override_settings(MCP_OAUTH={**settings.MCP_OAUTH, **given}, CACHES={"default": cache}):
         while True:
             try:
                 command = json.loads(orders.recv_bytes())
@@ -101,12 +101,11 @@ def _prepare(database: str) -> None:
 
 
 @contextmanager
-def running_worker(module: str, settings: Mapping[str, Any]) -> Iterator[Worker]:
-    """Run another process that obeys a module's commands; ``settings`` are further ``MCP_OAUTH`` settings."""
+def running_worker(module: str, given: Mapping[str, Any]) -> Iterator[Worker]:
+    """Run another process that obeys a module's commands; ``given`` are further ``MCP_OAUTH`` settings."""
     _prepare(database_url())
     ours, its = _FORKS.Pipe()
-    prefix = os.environ["MCP_OAUTH_TEST_CACHE_PREFIX"]
-    process = _FORKS.Process(target=obey, args=(module, dict(settings), prefix, its))
+    process = _FORKS.Process(target=obey, args=(module, dict(given), dict(settings.CACHES["default"]), its))
     process.start()
     its.close()
     # A process that hangs is killed, so that whoever waits for its answer goes on.

@@ -107,17 +107,6 @@ def test_the_django_admin_puts_people_on_record_as_well() -> None:
 # --- the way there ----------------------------------------------------------------------------------------------------
 
 
-def test_the_menu_of_workspaces_offers_to_create_one_to_those_who_may() -> None:
-    workspace = new_workspace()
-    user = member(workspace)
-    page = f"/workspaces/{workspace.slug}/mcp/"
-    link = 'href="/workspaces/new/"'
-
-    assert link not in browser_of(user).get(page).content.decode()
-    user.user_permissions.add(Permission.objects.get(codename="add_workspace"))
-    assert link in browser_of(user).get(page).content.decode()
-
-
 def test_members_find_the_way_to_the_export_of_servers() -> None:
     workspace = new_workspace()
     McpServer.objects.create(workspace=workspace, name="Notes", slug="notes", url="https://notes.example.com/mcp")
