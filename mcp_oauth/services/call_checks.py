@@ -1,4 +1,4 @@
-"""Checks what a caller gives for a call, before anything is written down: name, arguments, time limit, id."""
+"""Checks what a caller gives for an exchange, before anything is written down or sent: name, arguments, time, id."""
 
 from __future__ import annotations
 
@@ -13,18 +13,22 @@ from mcp_oauth.exceptions import InvalidRequest, ToolNotFound
 from mcp_oauth.models import McpServer
 
 # What a listing sets aside has no longer name.
-_LONGEST_NAME = 200
+LONGEST_NAME = 200
+# A call's row says until when it may run, which has to be a date; what runs for a week is no call.
+_LONGEST_SECONDS = 7 * 24 * 3600.0
 
 
 def checked_seconds(timeout: float | None) -> float:
     """Return within how many seconds the exchange has to end.
 
     Raises:
-        InvalidRequest: there is no time.
+        InvalidRequest: there is no time, or no end of it.
     """
     seconds: float = settings.CALL_SECONDS if timeout is None else timeout
-    if seconds <= 0:
+    if not seconds > 0:  # nor is it "not a number"
         raise InvalidRequest(_("The time limit must be more than zero seconds."))
+    if seconds > _LONGEST_SECONDS:
+        raise InvalidRequest(_("A time limit is at most %(limit)g seconds.") % {"limit": _LONGEST_SECONDS})
     return seconds
 
 
@@ -48,7 +52,7 @@ def check_name(server: McpServer, name: str) -> None:
     Raises:
         ToolNotFound: no tool can have it.
     """
-    if not name or len(name) > _LONGEST_NAME or not name.isprintable():
+    if not name or len(name) > LONGEST_NAME or not name.isprintable():
         raise _no_such_tool(server, name)
 
 
@@ -66,6 +70,16 @@ def checked_arguments(arguments: dict[str, Any] | None) -> dict[str, Any]:
         return {}
     if not isinstance(arguments, dict):
         raise InvalidRequest(_("The arguments must be a JSON object."))
+    require_sendable(arguments)
+    return arguments
+
+
+def require_sendable(arguments: dict[str, Any]) -> None:
+    """Refuse what is no JSON, or larger than ``MAX_ARGUMENT_BYTES``.
+
+    Raises:
+        InvalidRequest: it is.
+    """
     try:
         # As it travels: half a surrogate pair can be escaped, but not sent.
         size = len(json.dumps(arguments, allow_nan=False, ensure_ascii=False).encode())
@@ -76,4 +90,3 @@ def checked_arguments(arguments: dict[str, Any] | None) -> dict[str, Any]:
             _("The arguments are %(size)d bytes; at most %(limit)d are sent.")
             % {"size": size, "limit": settings.MAX_ARGUMENT_BYTES}
         )
-    return arguments

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import uuid
 from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass
@@ -15,13 +14,11 @@ from mcp_oauth.conf import settings
 from mcp_oauth.exceptions import InvalidRequest
 from mcp_oauth.models import McpServer
 from mcp_oauth.services.access import on_behalf
+from mcp_oauth.services.call_checks import LONGEST_NAME, checked_seconds, require_sendable
 from mcp_oauth.services.catalog import plan_entries
 from mcp_oauth.services.steps import Plan
 from mcp_oauth.services.workspaces import Person, server_to_use
 from mcp_oauth.sessions.target import Target
-
-# As long as the longest name that is listed.
-_LONGEST_NAME = 200
 
 
 @dataclass(frozen=True)
@@ -58,11 +55,9 @@ def plan_exchange(
     """Plan one exchange with a server that the person may use; ``timeout`` is in seconds.
 
     Raises:
-        InvalidRequest: the time limit is not more than zero.
+        InvalidRequest: the time limit is none.
     """
-    seconds = settings.CALL_SECONDS if timeout is None else timeout
-    if not seconds > 0:
-        raise InvalidRequest(_("The time limit must be more than zero seconds."))
+    seconds = checked_seconds(timeout)
     result: dict[str, Any] = yield from on_behalf(
         server_to_use(user, server), user, lambda target: work(target, seconds), seconds=seconds
     )
@@ -90,8 +85,8 @@ def check_name(name: str) -> str:
     Raises:
         InvalidRequest: it is empty, too long or not printable.
     """
-    if not isinstance(name, str) or not name or len(name) > _LONGEST_NAME or not name.isprintable():
-        raise InvalidRequest(_("A name has 1 to %(limit)d printable characters.") % {"limit": _LONGEST_NAME})
+    if not isinstance(name, str) or not name or len(name) > LONGEST_NAME or not name.isprintable():
+        raise InvalidRequest(_("A name has 1 to %(limit)d printable characters.") % {"limit": LONGEST_NAME})
     return name
 
 
@@ -107,13 +102,5 @@ def check_texts(arguments: dict[str, str] | None) -> dict[str, str]:
         isinstance(name, str) and isinstance(value, str) for name, value in arguments.items()
     ):
         raise InvalidRequest(_("The arguments must be texts by name."))
-    try:
-        size = len(json.dumps(arguments, ensure_ascii=False).encode())
-    except ValueError as error:  # half a surrogate pair can be escaped, but not sent
-        raise InvalidRequest(_("The arguments cannot be written as JSON.")) from error
-    if size > settings.MAX_ARGUMENT_BYTES:
-        raise InvalidRequest(
-            _("The arguments are %(size)d bytes; at most %(limit)d are sent.")
-            % {"size": size, "limit": settings.MAX_ARGUMENT_BYTES}
-        )
+    require_sendable(arguments)
     return arguments

@@ -102,8 +102,8 @@ def scope_in_words(scope: str) -> str:
 
 
 def scopes_in_words(scopes: Iterable[str]) -> tuple[str, ...]:
-    """Return what scopes permit, each in words or by its name, without repeating what two of them say alike."""
-    return tuple(dict.fromkeys(scope_in_words(scope) or scope for scope in scopes))
+    """Return what scopes permit, or their names where these do not tell it; what two say alike is not repeated."""
+    return tuple(dict.fromkeys(scope_in_words(scope) or _("use “%(scope)s”") % {"scope": scope} for scope in scopes))
 
 
 def scopes_with_names(scopes: Iterable[str]) -> tuple[str, ...]:

@@ -227,7 +227,7 @@ def test_a_completion_that_cannot_be_asked_for_is_not(team: MakeTeam, ref: Any, 
     assert at.peer.requests == []
 
 
-@pytest.mark.parametrize("timeout", [0, -1.0, float("nan")])
+@pytest.mark.parametrize("timeout", [0, -1.0, float("nan"), float("inf"), 1e300])
 def test_a_time_limit_has_to_be_one(team: MakeTeam, timeout: float) -> None:
     at = team("ada")
     with pytest.raises(InvalidRequest):

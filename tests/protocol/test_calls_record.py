@@ -314,6 +314,15 @@ def test_a_result_is_sealed_bounded_and_erased_after_its_time(desk: Desk, settin
     assert desk.calls_seen() == 2
 
 
+@pytest.mark.parametrize("timeout", [0, -1.0, float("nan"), float("inf"), 1e300])
+def test_a_call_whose_time_limit_is_none_is_refused_before_it_begins(desk: Desk, timeout: float) -> None:
+    with pytest.raises(InvalidRequest):
+        desk.call("echo", {"text": "x"}, timeout=timeout)
+
+    assert desk.calls_seen() == 0
+    assert not ToolCall.objects.exists()
+
+
 def test_an_id_names_one_call_and_no_other(desk: Desk, open_mcp_server: Serve) -> None:
     call_id = uuid.uuid4()
     desk.call("echo", {"text": "mine"}, call_id=call_id)

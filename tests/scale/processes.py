@@ -33,7 +33,7 @@ PATIENCE = 60.0
 _FORKS = multiprocessing.get_context("forkserver")
 
 
-def obey(module: str, given: Mapping[str, Any], cache: Mapping[str, Any], orders: Connection) -> None:
+def obey(module: str, given: Mapping[str, Any], shared_cache: Mapping[str, Any], orders: Connection) -> None:
     """Carry out one command per message, each a JSON object; answer each with one."""
     from django.test import override_settings
 
@@ -41,7 +41,7 @@ def obey(module: str, given: Mapping[str, Any], cache: Mapping[str, Any], orders
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     commands = importlib.import_module(module).COMMANDS
     # Which cache a test uses may differ from what this process was forked off with.
-    with override_settings(MCP_OAUTH={**settings.MCP_OAUTH, **given}, CACHES={"default": cache}):
+    with override_settings(MCP_OAUTH={**settings.MCP_OAUTH, **given}, CACHES={"default": shared_cache}):
         while True:
             try:
                 command = json.loads(orders.recv_bytes())

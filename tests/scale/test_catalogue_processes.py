@@ -71,7 +71,6 @@ def _one_cache_for_all(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         "LOCATION": redis_url(),
         "KEY_PREFIX": os.environ["MCP_OAUTH_TEST_CACHE_PREFIX"],
     }
-    monkeypatch.setenv("CACHE_URL", redis_url())
     monkeypatch.setitem(settings.CACHES, "default", entry)
     monkeypatch.setitem(caches.settings, "default", entry)
     before = caches["default"]

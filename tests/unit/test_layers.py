@@ -74,6 +74,16 @@ def test_every_module_stands_on_a_layer() -> None:
         layer_of(part_of(path))
 
 
+@pytest.mark.parametrize("room", ["services", "views", "sessions"])
+def test_the_floor_plan_names_every_module_of_a_large_room(room: str) -> None:
+    plan = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
+    [row] = [line for line in plan.splitlines() if line.startswith(f"| `{room}/`")]
+    modules = [path.stem for path in FILES if part_of(path) == room and path.stem != "__init__"]
+
+    assert len(modules) > 10
+    assert [name for name in modules if f"`{name}`" not in row] == []
+
+
 def test_no_module_imports_upward() -> None:
     upward = [
         f"{path.relative_to(ROOT)} imports {PACKAGE}.{other}"

@@ -97,7 +97,7 @@ def test_a_row_says_whose_account_until_when_and_for_what(place: tuple[Workspace
 
     for words in (
         "Your own account renews itself can read “jira work”, change “jira work”, stay connected while you are away",
-        "Your own account access ends in 3 hours can repo, read organizations",
+        "Your own account access ends in 3 hours can use “repo”, read organizations",
         "Everybody acts as team@example.com renews itself can read pages",
         "Access: Connected as ada@example.com 2 days ago",
         "Access ended 12 minutes ago Notion refused to renew your access. 1 call is waiting for you",
@@ -358,7 +358,7 @@ def test_what_a_scope_is_about_is_said_in_the_readers_language(scope: str, germa
 
 
 def test_scopes_are_listed_once_and_in_bounds() -> None:
-    assert scopes_in_words(["issues:read", "read:issues", "repo"]) == ("read issues", "repo")
+    assert scopes_in_words(["issues:read", "read:issues", "repo"]) == ("read issues", "use “repo”")
     assert scopes_with_names(["issues:read", "repo", "repo"]) == ("read issues (issues:read)", "repo")
     assert shortened(("a", "b")) == "a, b"
     assert shortened(tuple("abcdef")) == "a, b, c, d and 2 more"
