@@ -264,8 +264,7 @@ LOGGING = {
     "loggers": {
         # Django's own handlers print only under DEBUG or mail administrators.
         "django": {"handlers": ["stderr"], "level": "INFO", "propagate": False},
-        # One line per request of ours to a server, with its full URL, at INFO.
+        # One line per request of the demonstration's servers, with its full URL, at INFO.
         "httpx2": {"level": "WARNING"},
-        "httpcore2": {"level": "WARNING"},
     },
 }

@@ -48,10 +48,11 @@ def spend_request() -> int:
 
 
 class OriginSlots:
-    """How many exchanges with each origin are under way; belongs to one event loop."""
+    """How many exchanges are under way, with each origin and with all; belongs to one event loop."""
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, limit_of_all: int) -> None:
         self._limit = limit
+        self._all = asyncio.Semaphore(limit_of_all)
         # Kept while somebody holds or waits for a slot, so that origins seen once cost nothing.
         self._slots: dict[str, _Slots] = {}
 
@@ -66,18 +67,27 @@ class OriginSlots:
             slots = self._slots[origin] = _Slots(asyncio.Semaphore(self._limit))
         slots.users += 1
         try:
-            if slots.semaphore.locked():
+            if slots.semaphore.locked() or self._all.locked():
                 async with asyncio.timeout(seconds):
-                    await slots.semaphore.acquire()
+                    await self._acquire(slots)
             else:
-                await slots.semaphore.acquire()  # at once
+                await self._acquire(slots)  # at once
         except BaseException:
             self._leave(origin, slots)
+            raise
+
+    async def _acquire(self, slots: _Slots) -> None:
+        await slots.semaphore.acquire()
+        try:
+            await self._all.acquire()
+        except BaseException:
+            slots.semaphore.release()
             raise
 
     def give_back(self, origin: str) -> None:
         """Return a slot that was taken."""
         slots = self._slots[origin]
+        self._all.release()
         slots.semaphore.release()
         self._leave(origin, slots)
 

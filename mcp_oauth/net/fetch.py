@@ -10,8 +10,9 @@ import httpx2
 
 from mcp_oauth.exceptions import DeadlineExceeded, InvalidServerAddress, RedirectRefused, ServerUnreachable
 from mcp_oauth.messages import HttpRequest, HttpResponse
+from mcp_oauth.net.faults import NetworkFault, shown_url, translate_fault
 from mcp_oauth.net.policy import NetworkPolicy
-from mcp_oauth.net.transport import LIMIT_EXTENSION, NetworkFault, shown_url, translate_fault
+from mcp_oauth.net.transport import LIMIT_EXTENSION
 from mcp_oauth.sentences import sentence
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})

@@ -13,7 +13,7 @@ from mcp_oauth.conf import settings
 from mcp_oauth.exceptions import DeadlineExceeded, McpOAuthError, ResponseTooLarge, ServerRefused, ServerUnreachable
 from mcp_oauth.messages import HttpRequest, HttpResponse
 from mcp_oauth.models import McpServer
-from mcp_oauth.net.transport import shown_url
+from mcp_oauth.net.faults import shown_url
 from mcp_oauth.net.weight import JsonWeight
 from mcp_oauth.oauth.challenge import BearerChallenge, bearer_challenge, parse_challenges
 from mcp_oauth.oauth.options import OAuthOptions

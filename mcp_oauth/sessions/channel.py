@@ -14,7 +14,8 @@ import httpx2
 from pydantic_core import from_json
 
 from mcp_oauth.exceptions import RedirectRefused, ResponseTooLarge
-from mcp_oauth.net.transport import LIMIT_EXTENSION, NetworkFault, shown_url
+from mcp_oauth.net.faults import NetworkFault, shown_url
+from mcp_oauth.net.transport import LIMIT_EXTENSION
 from mcp_oauth.net.weight import JsonWeight
 from mcp_oauth.oauth.bearer import WireAuth
 from mcp_oauth.oauth.challenge import bearer_challenge

@@ -11,7 +11,7 @@ import httpx2
 from mcp_types import INVALID_PARAMS
 
 from mcp_oauth.exceptions import DeadlineExceeded, McpOAuthError, ServerRefused, ServerUnreachable, ToolNotFound
-from mcp_oauth.net.transport import NetworkFault, shown_url, translate_fault
+from mcp_oauth.net.faults import NetworkFault, shown_url, translate_fault
 from mcp_oauth.oauth.server_words import quotable
 from mcp_oauth.sentences import sentence
 from mcp_oauth.sessions.channel import Channel

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from mcp_oauth.exceptions import DeadlineExceeded, McpOAuthError, ServerRefused, ServerUnreachable
 from mcp_oauth.net.budget import request_budget
-from mcp_oauth.net.transport import NetworkFault
+from mcp_oauth.net.faults import NetworkFault
 from mcp_oauth.oauth.server_words import quotable
 from mcp_oauth.sentences import sentence
 from mcp_oauth.sessions import tasks

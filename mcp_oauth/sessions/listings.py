@@ -11,7 +11,7 @@ from mcp_types import METHOD_NOT_FOUND, Prompt, Resource, ResourceTemplate, Tool
 from pydantic import BaseModel
 
 from mcp_oauth.exceptions import ResponseTooLarge
-from mcp_oauth.net.transport import NetworkFault
+from mcp_oauth.net.faults import NetworkFault
 from mcp_oauth.oauth.server_words import printable
 from mcp_oauth.sessions.negotiation import Session, require_complete
 from mcp_oauth.sessions.results import EntryListing, ToolDescription, ToolListing, is_storable, storable

@@ -28,7 +28,7 @@ from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS, LATEST_HANDSHAKE_VERS
 from opentelemetry import baggage, propagate
 
 from mcp_oauth.exceptions import ResponseTooLarge
-from mcp_oauth.net.transport import NetworkFault
+from mcp_oauth.net.faults import NetworkFault
 from mcp_oauth.oauth.server_words import printable
 from mcp_oauth.sentences import sentence
 from mcp_oauth.sessions import rpc, tasks

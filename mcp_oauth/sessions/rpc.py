@@ -16,7 +16,7 @@ import httpx2
 from mcp_types import METHOD_NOT_FOUND
 
 from mcp_oauth.exceptions import ServerUnreachable
-from mcp_oauth.net.transport import NetworkFault
+from mcp_oauth.net.faults import NetworkFault
 from mcp_oauth.sessions.channel import Channel, parse_json
 from mcp_oauth.sessions.loop import in_background
 from mcp_oauth.sessions.signals import ScopeChallenged, Unauthorized

@@ -18,12 +18,12 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-import httpcore2
 from django.contrib.auth.models import User
 from django.db import connection
 
 from mcp_oauth.crypto import KeyRing
 from mcp_oauth.models import McpServer
+from mcp_oauth.net import transport
 from mcp_oauth.sessions import loop
 from tests.bench import contenders
 from tests.bench.calls import KINDS
@@ -163,12 +163,24 @@ class _Stopwatch:
 
     def exchange(self, handle: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(handle)
-        async def timed(pool: httpcore2.AsyncConnectionPool, request: httpcore2.Request) -> httpcore2.Response:
+        async def timed(*arguments: Any) -> Any:
             self.laps.marks.setdefault("sent", _Time.now())
             with self.under_way():
-                response: httpcore2.Response = await handle(pool, request)
-            response.stream = _Timed(response.stream, self)
-            return response
+                return await handle(*arguments)
+
+        return timed
+
+    def body(self, parts_of: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(parts_of)
+        async def timed(stream: Any) -> AsyncIterator[bytes]:
+            parts = parts_of(stream)
+            while True:
+                # Waiting for a part counts as the exchange's, whoever waits.
+                with self.under_way():
+                    part = await anext(parts, None)
+                if part is None:
+                    return
+                yield part
 
         return timed
 
@@ -187,32 +199,12 @@ class _Stopwatch:
                 laps.exchanging = laps.exchanging.plus(_Time.now().minus(laps.under_way_since))
 
 
-class _Timed:
-    """A body whose waiting counts as the exchange's."""
-
-    def __init__(self, inner: Any, watch: _Stopwatch) -> None:
-        self._inner = inner
-        self._watch = watch
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        parts = aiter(self._inner)
-        while True:
-            with self._watch.under_way():
-                part = await anext(parts, None)
-            if part is None:
-                return
-            yield part
-
-    async def aclose(self) -> None:
-        with self._watch.under_way():
-            await self._inner.aclose()
-
-
 @contextlib.contextmanager
 def _at_every_seam(watch: _Stopwatch) -> Iterator[None]:
     seams: list[tuple[Any, str, Callable[..., Any]]] = [
         (loop, "run", watch.hop),
-        (httpcore2.AsyncConnectionPool, "handle_async_request", watch.exchange),
+        (transport._GuardedTransport, "_exchange", watch.exchange),
+        (transport._BoundedStream, "__aiter__", watch.body),
         (KeyRing, "open", watch.sealing),
         (KeyRing, "seal", watch.sealing),
     ]

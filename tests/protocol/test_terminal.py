@@ -65,7 +65,12 @@ def environment(**more: str) -> dict[str, str]:
 
 def started(*arguments: str, env: dict[str, str] | None = None, **streams: Any) -> subprocess.Popen[bytes]:
     command = [sys.executable, "manage.py", *arguments]
-    return subprocess.Popen(command, cwd=ROOT, env=env or environment(), stdin=subprocess.DEVNULL, **streams)
+    # A shell has what it runs in the background ignore Ctrl-C, and so everything that this starts.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        return subprocess.Popen(command, cwd=ROOT, env=env or environment(), stdin=subprocess.DEVNULL, **streams)
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def in_a_pipe(*arguments: str, **more: str) -> Ended:

@@ -18,7 +18,7 @@ from io import StringIO
 from typing import Any
 from urllib.parse import parse_qs, urlencode, urlsplit
 
-import httpcore2
+import aiohappyeyeballs
 import pytest
 from django.conf import settings as django_settings
 from django.contrib.auth.models import User
@@ -40,8 +40,7 @@ from mcp_oauth.models import (
     StoredListing,
     Workspace,
 )
-from mcp_oauth.net import transport
-from mcp_oauth.net.streams import AsyncioBackend
+from mcp_oauth.net.dialling import AddressRule
 from mcp_oauth.services import wire
 from mcp_oauth.services.server_settings import ServerSettings
 from mcp_oauth.services.servers import add_server
@@ -314,13 +313,13 @@ def _no_pauses_of_our_own() -> Iterator[None]:
 def dialled(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
     """Record every address that is dialled."""
     seen: list[tuple[str, int]] = []
-    dial = AsyncioBackend.connect_tcp
+    dial = aiohappyeyeballs.start_connection
 
-    async def connect_tcp(self: Any, host: str, port: int, **options: Any) -> httpcore2.AsyncNetworkStream:
-        seen.append((host, port))
-        return await dial(self, host, port, **options)
+    async def start_connection(addr_infos: Any, **options: Any) -> Any:
+        seen.extend(address[:2] for *_, address in addr_infos)
+        return await dial(addr_infos, **options)
 
-    monkeypatch.setattr(AsyncioBackend, "connect_tcp", connect_tcp)
+    monkeypatch.setattr(aiohappyeyeballs, "start_connection", start_connection)
     return seen
 
 
@@ -328,14 +327,13 @@ def dialled(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
 def public(monkeypatch: pytest.MonkeyPatch) -> set[int]:
     """Let a few ports of this machine stand for hosts on the internet; the rest of it is the network inside."""
     ports: set[int] = set()
-    backend = transport._GuardedBackend
-    check = backend._check
+    check = AddressRule.check
 
     def guarded(self: Any, host: str, port: int, address: str) -> None:
-        inside = backend(replace(self._policy, allow_loopback=False), self._resolve)
+        inside = AddressRule(replace(self._policy, allow_loopback=False))
         check(self if port in ports else inside, host, port, address)
 
-    monkeypatch.setattr(backend, "_check", guarded)
+    monkeypatch.setattr(AddressRule, "check", guarded)
     return ports
 
 

@@ -524,9 +524,9 @@ def _giant_header(den: Den, place: Place, received: Received) -> Reply:
     return itertools.chain([b"HTTP/1.1 200 OK\r\nx-giant: "], itertools.repeat(b"x" * 65536, 128))
 
 
-@_living("giant_challenge", "Refuses with a challenge of 60 KiB, all commas and quotation marks.")
+@_living("giant_challenge", "Refuses with a challenge of 15 KiB, all commas and quotation marks.")
 def _giant_challenge(den: Den, place: Place, received: Received) -> Reply:
-    return http_answer(401, headers={"www-authenticate": 'Bearer a="' + ',"\\' * 20_000})
+    return http_answer(401, headers={"www-authenticate": 'Bearer a="' + ',"\\' * 5_000})
 
 
 # Time

@@ -14,11 +14,12 @@ from django.core.exceptions import ImproperlyConfigured
 
 from mcp_oauth.conf import McpOAuthSettings
 from mcp_oauth.exceptions import AddressBlocked, DeadlineExceeded, ServerUnreachable
-from mcp_oauth.net import transport as transport_module
+from mcp_oauth.net import dialling
 from mcp_oauth.net.addresses import blocked_kind
 from mcp_oauth.net.budget import request_budget
+from mcp_oauth.net.faults import NetworkFault
 from mcp_oauth.net.policy import NetworkPolicy
-from mcp_oauth.net.transport import NetworkFault, guarded_transport
+from mcp_oauth.net.transport import guarded_transport
 from tests.servers.peer import drip, http_answer, running_peer
 from tests.unit.net.proxy import running_proxy
 from tests.unit.net.test_transport import DEVELOPMENT, answering, certificate, dialled, refused, send
@@ -119,7 +120,7 @@ def test_being_listed_exempts_from_nothing(dialled: list[str]) -> None:
 def trusted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ssl.SSLContext:
     """Make a certificate for mcp.example that the transport trusts; return the peer's side of it."""
     path, tls = certificate(tmp_path, "mcp.example")
-    monkeypatch.setattr(transport_module, "_tls_context", lambda: ssl.create_default_context(cafile=path))
+    monkeypatch.setattr(dialling, "_tls_context", lambda: ssl.create_default_context(cafile=path))
     return tls
 
 
@@ -210,6 +211,39 @@ def test_a_slow_origin_leaves_the_others_their_connections() -> None:
     assert isinstance(third.error, DeadlineExceeded)
     assert status == 200
     assert len(slow.requests) == 3
+
+
+@pytest.mark.requirement("T32")
+def test_all_origins_together_use_no_more_connections_than_they_may() -> None:
+    policy = NetworkPolicy(allow_loopback=True, max_connections=2, connect_seconds=0.3)
+
+    async def work(*urls: str) -> tuple[object, int]:
+        transport = guarded_transport(policy)
+        try:
+            held = [await transport.handle_async_request(httpx2.Request("GET", url)) for url in urls[:2]]
+            [third] = await asyncio.gather(
+                transport.handle_async_request(httpx2.Request("GET", urls[2])), return_exceptions=True
+            )
+            for response in held:
+                await response.aclose()
+            again = await transport.handle_async_request(httpx2.Request("GET", urls[2]))
+            await again.aread()
+            return third, again.status_code
+        finally:
+            await transport.aclose()
+
+    head = b"HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\nconnection: close\r\n\r\n"
+    with (
+        running_peer(lambda received: drip(one, head, b".")) as one,
+        running_peer(lambda received: drip(two, head, b".")) as two,
+        running_peer(lambda received: http_answer()) as three,
+    ):
+        third, status = asyncio.run(work(one.url(), two.url(), three.url()))
+
+    assert isinstance(third, NetworkFault)
+    assert isinstance(third.error, DeadlineExceeded)
+    assert status == 200
+    assert len(three.requests) == 1
 
 
 def test_an_operation_sends_no_more_requests_than_it_may() -> None:

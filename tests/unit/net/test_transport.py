@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import datetime
 import gzip
+import select
 import socket
 import ssl
 import tracemalloc
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from threading import Event, Thread
 from typing import Any
 
-import httpcore2
+import aiohappyeyeballs
+import aiohttp
 import httpx2
 import pytest
 from cryptography import x509
@@ -27,17 +31,11 @@ from mcp_oauth.exceptions import (
     ResponseTooLarge,
     ServerUnreachable,
 )
-from mcp_oauth.net import transport as transport_module
+from mcp_oauth.net import dialling
+from mcp_oauth.net.dialling import GuardedConnector, Resolver
+from mcp_oauth.net.faults import NetworkFault, shown_url, translate_fault
 from mcp_oauth.net.policy import NetworkPolicy
-from mcp_oauth.net.streams import AsyncioBackend
-from mcp_oauth.net.transport import (
-    LIMIT_EXTENSION,
-    NetworkFault,
-    Resolver,
-    guarded_transport,
-    shown_url,
-    translate_fault,
-)
+from mcp_oauth.net.transport import LIMIT_EXTENSION, guarded_transport
 from tests.servers.peer import Peer, Received, http_answer, running_peer
 
 DEVELOPMENT = NetworkPolicy(allow_loopback=True)
@@ -98,14 +96,14 @@ def in_turn(*answers: list[str]) -> Resolver:
 
 @pytest.fixture
 def dialled(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Record the addresses a backend is asked to dial, and let none of them answer."""
+    """Record the addresses that are to be dialled, and let none of them answer."""
     seen: list[str] = []
 
-    async def connect_tcp(self: object, host: str, port: int, **options: Any) -> httpcore2.AsyncNetworkStream:
-        seen.append(host)
-        raise httpcore2.ConnectError("nobody is there")
+    async def start_connection(addr_infos: Sequence[Any], **options: Any) -> socket.socket:
+        seen.extend(address[0] for *_, address in addr_infos)
+        raise OSError("nobody is there")
 
-    monkeypatch.setattr(AsyncioBackend, "connect_tcp", connect_tcp)
+    monkeypatch.setattr(aiohappyeyeballs, "start_connection", start_connection)
     return seen
 
 
@@ -247,6 +245,73 @@ def test_one_connection_serves_several_requests() -> None:
     assert (peer.connections, len(peer.requests)) == (1, 3)
 
 
+@contextlib.contextmanager
+def serving_twice(parting: bytes) -> Iterator[tuple[str, Event, Event]]:
+    """Serve on two connections; ``parting`` is said on the first one once it idles, and nothing if that is empty.
+
+    Yields the address, what lets it be said, and what tells that it has been.
+    """
+    listener = socket.create_server(("127.0.0.1", 0))
+    go, gone = Event(), Event()
+
+    def serve() -> None:
+        for number in (b"first", b"second"):
+            connection, _ = listener.accept()
+            with connection:
+                assert connection.recv(65536)
+                connection.sendall(http_answer(body=number))
+                assert go.wait(10)
+                if parting:
+                    connection.sendall(parting)
+                else:
+                    connection.shutdown(socket.SHUT_WR)
+                gone.set()
+                # Whoever comes again is told something wrong; what was never read resets the connection.
+                with contextlib.suppress(ConnectionError):
+                    if connection.recv(65536):
+                        connection.sendall(http_answer(body=b"late"))
+
+    thread = Thread(target=serve)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}/", go, gone
+    finally:
+        go.set()
+        thread.join(10)
+        listener.close()
+
+
+@pytest.mark.requirement("T32")
+@pytest.mark.parametrize("turns", [0, 5], ids=["unseen", "seen"])
+@pytest.mark.parametrize("parting", [http_answer(body=b"unasked"), b""], ids=["answer", "goodbye"])
+def test_a_connection_whose_server_spoke_meanwhile_serves_nobody_else(
+    parting: bytes, turns: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start_connection = aiohappyeyeballs.start_connection
+    opened: list[socket.socket] = []
+
+    async def remembered(*arguments: Any, **options: Any) -> socket.socket:
+        opened.append(await start_connection(*arguments, **options))
+        return opened[-1]
+
+    monkeypatch.setattr(aiohappyeyeballs, "start_connection", remembered)
+
+    async def work(url: str, go: Event, gone: Event) -> list[bytes]:
+        async with aiohttp.ClientSession(connector=GuardedConnector(DEVELOPMENT)) as session:
+            bodies = [await (await session.post(url)).read()]
+            go.set()
+            # The loop gets no turn before it has arrived.
+            assert gone.wait(10)
+            assert select.select([opened[0]], [], [], 10)[0]
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            bodies.append(await (await session.post(url)).read())
+            return bodies
+
+    with serving_twice(parting) as (url, go, gone):
+        assert asyncio.run(work(url, go, gone)) == [b"first", b"second"]
+
+
 def test_no_encoding_is_asked_for_whatever_the_caller_says() -> None:
     with running_peer(lambda received: http_answer()) as peer:
         send(peer.url(), headers={"Accept-Encoding": "gzip, br"})
@@ -263,7 +328,7 @@ def test_an_encoded_body_is_refused(encoding: str) -> None:
 
 
 def test_an_announced_oversize_is_refused_unread() -> None:
-    start = b"HTTP/1.1 200 OK\r\ncontent-length: 99999999999999999999\r\n\r\n"
+    start = b"HTTP/1.1 200 OK\r\ncontent-length: 999999999999999999\r\n\r\n"
     with running_peer(lambda received: [start]) as peer:
         refused(ResponseTooLarge, peer.url())
 
@@ -351,6 +416,13 @@ def test_a_header_that_http_forbids_is_not_sent_and_not_quoted(value: str) -> No
     assert "secret" not in error.user_message
 
 
+def test_a_handshake_that_hangs_is_bounded_by_the_connection_time() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"https://127.0.0.1:{silent.getsockname()[1]}/"
+
+        refused(DeadlineExceeded, url, NetworkPolicy(allow_loopback=True, connect_seconds=0.2))
+
+
 def test_nothing_is_listening() -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
@@ -364,7 +436,7 @@ def test_nothing_is_listening() -> None:
 def test_a_message_never_shows_the_query() -> None:
     assert shown_url("https://user:password@mcp.example/mcp?key=secret#fragment") == "https://mcp.example/mcp"
     assert shown_url("https://mcp\x00.example") == "the address"
-    error = translate_fault(httpx2.ReadError("key=secret"), "https://mcp.example/mcp?key=secret")
+    error = translate_fault(aiohttp.ClientOSError("key=secret"), "https://mcp.example/mcp?key=secret")
     assert error.user_message == "https://mcp.example/mcp broke the connection off."
 
 
@@ -412,7 +484,7 @@ def test_the_certificate_is_checked_for_the_name_although_an_address_is_dialled(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path, tls = certificate(tmp_path, "mcp.example")
-    monkeypatch.setattr(transport_module, "_tls_context", lambda: ssl.create_default_context(cafile=path))
+    monkeypatch.setattr(dialling, "_tls_context", lambda: ssl.create_default_context(cafile=path))
     with running_peer(lambda received: http_answer(body=b"here"), tls=tls) as peer:
         resolve = answering("127.0.0.1")
 
