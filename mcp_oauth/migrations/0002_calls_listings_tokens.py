@@ -275,6 +275,7 @@ class Migration(migrations.Migration):
                 (
                     "server",
                     models.ForeignKey(
+                        db_index=False,
                         on_delete=django.db.models.deletion.CASCADE,
                         related_name="calls",
                         to="mcp_oauth.mcpserver",
@@ -284,6 +285,7 @@ class Migration(migrations.Migration):
                 (
                     "user",
                     models.ForeignKey(
+                        db_index=False,
                         on_delete=django.db.models.deletion.CASCADE,
                         related_name="mcp_calls",
                         to=settings.AUTH_USER_MODEL,

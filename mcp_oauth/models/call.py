@@ -32,9 +32,16 @@ class ToolCall(models.Model):
         INPUT_REQUIRED = "input_required", _("Waits for an answer")
 
     id = models.UUIDField(_("ID"), primary_key=True, default=uuid.uuid4, editable=False)
-    server = models.ForeignKey(McpServer, on_delete=models.CASCADE, related_name="calls", verbose_name=_("server"))
+    # The indexes below begin with these two; each of their own would be one more to write with every call.
+    server = models.ForeignKey(
+        McpServer, on_delete=models.CASCADE, related_name="calls", db_index=False, verbose_name=_("server")
+    )
     user: models.ForeignKey[AbstractUser, AbstractUser] = models.ForeignKey(
-        settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="mcp_calls", verbose_name=_("person")
+        settings.AUTH_USER_MODEL,
+        on_delete=models.CASCADE,
+        related_name="mcp_calls",
+        db_index=False,
+        verbose_name=_("person"),
     )
     server_generation = models.PositiveIntegerField(_("generation of the server"), editable=False)
     tool = models.CharField(_("tool"), max_length=200, editable=False)

@@ -7,14 +7,16 @@ when a database is first asked.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Generic, TypeVar
 
 from django.db import connections, models, router, transaction
-from django.db.models import Expression, QuerySet
+from django.db.models import Expression, F, QuerySet
 
 M = TypeVar("M", bound=models.Model)
+N = TypeVar("N", bound=models.Model)
 
 
 class Given(Expression):
@@ -46,22 +48,32 @@ class _Compiled:
     # The columns of its result, as expressions.
     columns: tuple[Any, ...]
 
+    @cached_property
+    def attnames(self) -> list[str]:
+        """Return the names of the columns, as attributes of an instance."""
+        return [column.target.attname for column in self.columns]
+
+    @cached_property
+    def of_first(self) -> int:
+        """Return how many columns are those of the first column's table."""
+        return sum(column.alias == self.columns[0].alias for column in self.columns)
+
     def given(self, values: Mapping[str, Any], connection: Any) -> list[Any]:
         """Return the parameters of a run."""
         return [part.parameter(values, connection) if isinstance(part, Given) else part for part in self.parameters]
 
 
-class PreparedQuery(Generic[M]):
-    """Finds a row. ``build`` returns the queryset, of instances alone: nothing related or annotated beside them."""
+class _Prepared:
+    """A query that is compiled when a database is first asked."""
 
-    def __init__(self, model: type[M], build: Callable[[], QuerySet[M]]) -> None:
+    def __init__(self, model: type[models.Model], build: Callable[[], QuerySet[Any]]) -> None:
         self._model = model
         self._build = build
         self._compiled: dict[str, _Compiled] = {}
         self._here = threading.local()
 
-    def first(self, **values: Any) -> M | None:
-        """Return the first row for these values, or ``None``."""
+    def _first(self, values: Mapping[str, Any]) -> tuple[str, _Compiled, list[Any]] | None:
+        """Return the database that was asked, and the first row's values as the fields have them."""
         alias = router.db_for_read(self._model)
         connection = connections[alias]
         if alias not in self._compiled:
@@ -77,7 +89,7 @@ class PreparedQuery(Generic[M]):
         found = list(row)
         for position, convert in self._conversions(compiled, connection):
             found[position] = convert(found[position], compiled.columns[position], connection)
-        return self._model.from_db(alias, [column.target.attname for column in compiled.columns], found)
+        return alias, compiled, found
 
     def _conversions(self, compiled: _Compiled, connection: Any) -> list[tuple[int, Callable[..., Any]]]:
         """Return what turns a column's value into the field's; slow to find out, so kept beside each connection."""
@@ -93,6 +105,52 @@ class PreparedQuery(Generic[M]):
             )
             setattr(self._here, connection.alias, kept)
         return kept[1]
+
+
+class PreparedQuery(_Prepared, Generic[M]):
+    """Finds a row. ``build`` returns the queryset, of instances alone: nothing related or annotated beside them."""
+
+    def __init__(self, model: type[M], build: Callable[[], QuerySet[M]]) -> None:
+        super().__init__(model, build)
+        self._of = model
+
+    def first(self, **values: Any) -> M | None:
+        """Return the first row for these values, or ``None``."""
+        found = self._first(values)
+        if found is None:
+            return None
+        alias, compiled, row = found
+        return self._of.from_db(alias, compiled.attnames, row)
+
+
+class PreparedPair(_Prepared, Generic[M, N]):
+    """Finds a row and the one that may stand beside it, in one statement.
+
+    ``build`` returns the queryset of the first model, annotated with what `beside` names of the second.
+    """
+
+    def __init__(self, model: type[M], other: type[N], build: Callable[[], QuerySet[M]]) -> None:
+        super().__init__(model, build)
+        self._of = model
+        self._other = other
+
+    @staticmethod
+    def beside(other: type[models.Model], relation: str, columns: Collection[str]) -> dict[str, F]:
+        """Return the annotations for these columns of a model and its key, behind a filtered relation of that name."""
+        names = [
+            field.attname for field in other._meta.concrete_fields if field.primary_key or field.attname in columns
+        ]
+        return {f"{relation}_{name}": F(f"{relation}__{name}") for name in names}
+
+    def first(self, **values: Any) -> tuple[M, N | None] | None:
+        """Return the first row for these values with the other, or ``None``."""
+        found = self._first(values)
+        if found is None:
+            return None
+        alias, compiled, row = found
+        names, own = compiled.attnames, compiled.of_first
+        beside = self._other.from_db(alias, names[own:], row[own:])
+        return self._of.from_db(alias, names[:own], row[:own]), None if beside.pk is None else beside
 
 
 class PreparedUpdate(Generic[M]):

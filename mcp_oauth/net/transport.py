@@ -28,6 +28,8 @@ _HEAD_LINE_BYTES: Final = 16 * 1024
 _HEAD_LINES: Final = 128
 # What is read ahead of whoever reads; a flood waits in the kernel, and then at its source.
 _READ_AHEAD_BYTES: Final = 64 * 1024
+# Origins whose addresses were found acceptable as they are written; a process talks to fewer.
+_ORIGINS_KEPT: Final = 1024
 # The library wants larger bodies as files, so that copying one does not hold up its loop.
 _LARGEST_PLAIN_BODY: Final = 1024 * 1024
 # RFC 9110 §5.5, checked here so that no other layer quotes a refused value in its error text.
@@ -88,6 +90,7 @@ class _GuardedTransport(httpx2.AsyncBaseTransport):
         self._proxy_auth = ""
         if policy.proxy:
             self._proxy, self._proxy_auth = _proxy(policy.proxy)
+        self._let_through: set[tuple[bytes, bytes, bytes]] = set()
         self._opened: aiohttp.ClientSession | None = None
 
     @property
@@ -171,6 +174,24 @@ class _GuardedTransport(httpx2.AsyncBaseTransport):
 
     def _check_request(self, request: httpx2.Request) -> None:
         url = request.url
+        # What was let through is let through again; names are looked up for every connection.
+        origin = (url.raw_scheme, url.netloc, url.userinfo)
+        if origin not in self._let_through:
+            self._check_origin(url)
+            if len(self._let_through) >= _ORIGINS_KEPT:
+                self._let_through.clear()
+            self._let_through.add(origin)
+        for name, value in request.headers.raw:
+            if _HEADER_NAME.fullmatch(name) is None or _HEADER_VALUE.fullmatch(value) is None:
+                raise ServerUnreachable(
+                    sentence(
+                        "A request to %(shown)s cannot be sent: a header contains characters HTTP does not allow.",
+                        shown=shown_url(url),
+                    ),
+                    next_step=sentence("Ask an administrator to correct the server's headers, or connect again."),
+                )
+
+    def _check_origin(self, url: httpx2.URL) -> None:
         if url.scheme not in ("http", "https") or not url.host:
             raise AddressBlocked(sentence("Only https addresses with a host are contacted."))
         if url.userinfo:
@@ -186,15 +207,6 @@ class _GuardedTransport(httpx2.AsyncBaseTransport):
                 )
             )
         self._rule.check_literal(url.host, url.port or (443 if url.scheme == "https" else 80))
-        for name, value in request.headers.raw:
-            if _HEADER_NAME.fullmatch(name) is None or _HEADER_VALUE.fullmatch(value) is None:
-                raise ServerUnreachable(
-                    sentence(
-                        "A request to %(shown)s cannot be sent: a header contains characters HTTP does not allow.",
-                        shown=shown_url(url),
-                    ),
-                    next_step=sentence("Ask an administrator to correct the server's headers, or connect again."),
-                )
 
 
 def _headers(request: httpx2.Request) -> list[tuple[str, str]]:

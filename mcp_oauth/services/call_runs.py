@@ -19,6 +19,7 @@ from mcp_oauth.services import contacts, held_calls
 from mcp_oauth.services.access import on_behalf
 from mcp_oauth.services.call_records import Attempt
 from mcp_oauth.services.catalog import find_tool, note_changed
+from mcp_oauth.services.grants import UsableGrant
 from mcp_oauth.services.steps import Plan
 from mcp_oauth.services.workspaces import Person
 from mcp_oauth.sessions.results import Answer, InputWanted, Progress, Question, ToolResult
@@ -41,6 +42,8 @@ class Run:
     arguments: dict[str, Any]
     seconds: float
     on_progress: OnProgress | None = None
+    # One that is good now, where it is known already.
+    grant: UsableGrant | None = None
     # Of a call that was asked something: the questions, the answers to them, how often, and the server's own state.
     questions: tuple[Question, ...] = ()
     answers: dict[str, Answer] | None = None
@@ -73,7 +76,7 @@ class Run:
 
 def plan_exchange(run: Run) -> Plan[ToolResult | InputWanted]:
     """Plan to send the call, or its next round, to the server."""
-    found = yield from find_tool(run.server, run.user, run.attempt.tool)
+    found = yield from find_tool(run.server, run.user, run.attempt.tool, grant=run.grant)
     from mcp_oauth.sessions.client import call_tool as run_tool
 
     def work(target: Target) -> Coroutine[Any, Any, ToolResult | InputWanted]:

@@ -15,8 +15,9 @@ from mcp_oauth.services import call_records as records
 from mcp_oauth.services import held_calls
 from mcp_oauth.services.call_checks import check_name, checked_arguments, checked_id, checked_seconds
 from mcp_oauth.services.call_runs import OnProgress, Run, bound, plan_exchange, plan_to_drop, plan_to_the_end
+from mcp_oauth.services.grants import server_with_grant
 from mcp_oauth.services.steps import Plan, adrive, drive
-from mcp_oauth.services.workspaces import Person, server_for, server_to_use
+from mcp_oauth.services.workspaces import Person, server_for
 from mcp_oauth.sessions.results import ToolResult
 
 
@@ -106,12 +107,12 @@ def _plan_call(
     on_progress: OnProgress | None,
 ) -> Plan[ToolResult]:
     given, seconds, own_id = checked_arguments(arguments), checked_seconds(timeout), checked_id(call_id)
-    server = server_to_use(user, reference)
+    server, grant = server_with_grant(user, reference)
     check_name(server, name)
     attempt = records.open_call(server, user, name, call_id=own_id, seconds=bound(server, seconds))
     if attempt is None:
         return _outcome_before(user, own_id, server, name)
-    run = Run(attempt, server, user, given, seconds, on_progress)
+    run = Run(attempt, server, user, given, seconds, on_progress, grant)
     return (yield from plan_to_the_end(run, plan_exchange(run)))
 
 

@@ -124,10 +124,10 @@ def plan_entries(server: McpServer, user: Person, kind: str, *, refresh: bool) -
     return _stored(answer)
 
 
-def find_tool(server: McpServer, user: Person, name: str) -> Plan[FoundTool]:
+def find_tool(server: McpServer, user: Person, name: str, *, grant: UsableGrant | None = None) -> Plan[FoundTool]:
     """Plan to find the tool that is about to be called, without asking the server where the last known listing has it.
 
-    Only a listing of now can say that there is no such tool.
+    Only a listing of now can say that there is no such tool. ``grant`` is one that is good now.
 
     Raises:
         ToolNotAllowed: an administrator does not let it be run; nobody was asked anything.
@@ -136,7 +136,8 @@ def find_tool(server: McpServer, user: Person, name: str) -> Plan[FoundTool]:
     """
     require_in_use(server)
     tool_policy.require_allowed(server, name)
-    grant = (yield from plan_grant(server, user)) if server.uses_grants else None
+    if grant is None and server.uses_grants:
+        grant = yield from plan_grant(server, user)
     asker = Asker.of(server, user, Kind.TOOLS, grant)
     found = tool_index.known_tool(asker, name)
     if found is None:

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from django.db.models import F, Q, QuerySet
+from django.db.models import F, FilteredRelation, Q, QuerySet
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.translation import gettext as _
@@ -26,10 +26,10 @@ from mcp_oauth.exceptions import (
     TokenEndpointUnavailable,
 )
 from mcp_oauth.models import McpServer, McpServerOAuth
-from mcp_oauth.models.prepared import Given, PreparedQuery
+from mcp_oauth.models.prepared import Given, PreparedPair, PreparedQuery
 from mcp_oauth.services import renewal_ends, unattended
 from mcp_oauth.services.renewal import LostRace, may_be_asked, needs_person, renew, take_lease
-from mcp_oauth.services.workspaces import Person
+from mcp_oauth.services.workspaces import Person, found_for_member, server_to_use, to_use_by_key, to_use_by_name
 
 logger = logging.getLogger(__name__)
 
@@ -89,6 +89,23 @@ def ready_grant(server: McpServer, user: Person) -> UsableGrant | None:
     return None if grant is None else _ready(grant, server)
 
 
+def server_with_grant(user: Person, reference: McpServer | uuid.UUID | str) -> tuple[McpServer, UsableGrant | None]:
+    """Return what `server_to_use` and `ready_grant` do, from one statement where the grant is the person's own.
+
+    Raises:
+        NotFound: as `server_to_use`.
+    """
+    if isinstance(reference, McpServer):
+        server = server_to_use(user, reference)
+        return server, ready_grant(server, user) if server.uses_grants else None
+    server, own = found_for_member(user, reference, _BY_KEY, _BY_NAME)
+    if not server.uses_grants:
+        return server, None
+    if server.grant_is_shared:
+        return server, ready_grant(server, user)
+    return server, None if own is None else _ready(own, server)
+
+
 def ready_grants(servers: Iterable[McpServer], user: Person) -> dict[uuid.UUID, UsableGrant | AuthorizationRequired]:
     """Return, by server, a token that is good now, or why a person is needed; one query for all of them.
 
@@ -129,6 +146,16 @@ def _of_server() -> QuerySet[McpServerOAuth]:
 
 _OWN = PreparedQuery(McpServerOAuth, lambda: _of_server().filter(user_id=Given(McpServerOAuth, "user")))
 _SHARED = PreparedQuery(McpServerOAuth, lambda: _of_server().filter(user__isnull=True))
+
+
+def _with_own(servers: QuerySet[McpServer]) -> QuerySet[McpServer]:
+    its_person = Q(grants__user_id=Given(McpServerOAuth, "user"))
+    own = FilteredRelation("grants", condition=its_person)
+    return servers.annotate(own=own).annotate(**PreparedPair.beside(McpServerOAuth, "own", _READY))
+
+
+_BY_KEY = PreparedPair(McpServer, McpServerOAuth, lambda: _with_own(to_use_by_key()))
+_BY_NAME = PreparedPair(McpServer, McpServerOAuth, lambda: _with_own(to_use_by_name()))
 
 
 def _reason_for_person(grant: McpServerOAuth | None, server: McpServer) -> str:

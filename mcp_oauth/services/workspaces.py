@@ -6,7 +6,7 @@ import uuid
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from django.db import transaction
 from django.db.models import Exists, OuterRef, QuerySet
@@ -16,6 +16,16 @@ from django.utils.translation import gettext as _
 from mcp_oauth.exceptions import InvalidRequest, NotAllowed, NotFound
 from mcp_oauth.models import McpServer, Membership, Workspace
 from mcp_oauth.models.prepared import Given, PreparedQuery
+
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
+
+
+class Lookup(Protocol[T_co]):
+    """A prepared statement that finds one thing, or nothing."""
+
+    def first(self, **values: Any) -> T_co | None:
+        """Return it."""
 
 
 class Person(Protocol):
@@ -109,24 +119,36 @@ def _server_of_member(
     by_key: PreparedQuery[McpServer],
     by_name: PreparedQuery[McpServer],
 ) -> McpServer:
-    """Return the server if the person belongs to its workspace; one query, for it is on the way of every call.
+    if not isinstance(reference, McpServer):
+        return found_for_member(user, reference, by_key, by_name)
+    if not _brought_up_to_date(reference, user):
+        raise _not_found()
+    return reference
+
+
+def found_for_member(user: Person, reference: uuid.UUID | str, by_key: Lookup[T], by_name: Lookup[T]) -> T:
+    """Return what is found by the key of a server or its ``workspace/slug``, of those that the person may use.
+
+    One query, for it is on the way of every call.
 
     Raises:
-        NotFound: they do not, or there is none.
+        NotFound: nothing is.
     """
-    text = "" if isinstance(reference, McpServer) else str(reference)
+    text = str(reference)
     workspace_slug, slash, server_slug = text.partition("/")
-    found: McpServer | None = None
-    if isinstance(reference, McpServer):
-        found = reference if _brought_up_to_date(reference, user) else None
-    elif slash:
+    found: T | None = None
+    if slash:
         found = by_name.first(workspace=workspace_slug, slug=server_slug, user=user.pk)
     else:
         with suppress(ValueError):  # it is the key of nothing
             found = by_key.first(id=uuid.UUID(text), user=user.pk)
     if found is None:
-        raise NotFound(_("There is no server of that name for you."))
+        raise _not_found()
     return found
+
+
+def _not_found() -> NotFound:
+    return NotFound(_("There is no server of that name for you."))
 
 
 def _brought_up_to_date(server: McpServer, user: Person) -> bool:
@@ -157,11 +179,22 @@ def _by_name() -> QuerySet[McpServer]:
     return _for_member().filter(workspace__slug=Given(Workspace, "slug", "workspace"), slug=Given(McpServer, "slug"))
 
 
-_BY_KEY, _BY_NAME = PreparedQuery(McpServer, _by_key), PreparedQuery(McpServer, _by_name)
 # An exchange needs none of these, a renewal neither; what a probe saw may be larger than all the rest.
 _ASIDE = ("created_at", "auth_mode_source", "initial_access_token", "probe_steps", "probe_verdict", "probed_at")
-_BY_KEY_TO_USE = PreparedQuery(McpServer, lambda: _by_key().defer(*_ASIDE))
-_BY_NAME_TO_USE = PreparedQuery(McpServer, lambda: _by_name().defer(*_ASIDE))
+
+
+def to_use_by_key() -> QuerySet[McpServer]:
+    """Return what a prepared query finds a server by its ``id`` with, to use it for a ``user``."""
+    return _by_key().defer(*_ASIDE)
+
+
+def to_use_by_name() -> QuerySet[McpServer]:
+    """Return the same by the ``slug`` of the server and of its ``workspace``."""
+    return _by_name().defer(*_ASIDE)
+
+
+_BY_KEY, _BY_NAME = PreparedQuery(McpServer, _by_key), PreparedQuery(McpServer, _by_name)
+_BY_KEY_TO_USE, _BY_NAME_TO_USE = PreparedQuery(McpServer, to_use_by_key), PreparedQuery(McpServer, to_use_by_name)
 
 
 def require_admin(place: Place) -> None:

@@ -35,8 +35,8 @@ from mcp_oauth.models import McpServer, ToolCall
 from mcp_oauth.models.prepared import PreparedUpdate
 from mcp_oauth.services import call_records as records
 from mcp_oauth.services.call_records import sweep
-from tests.people import member, new_server, new_workspace
-from tests.servers import OpenServer
+from tests.people import browser_of, connect, member, new_server, new_workspace
+from tests.servers import AuthorizationServerOptions, OpenServer, Person, ProtectedServer
 from tests.servers.conversing import Conversation
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -121,6 +121,27 @@ def test_a_warm_call_costs_one_insert_and_one_update_of_its_row(desk: Desk) -> N
     mine = [query["sql"].split()[0] for query in queries if ToolCall._meta.db_table in query["sql"]]
     assert mine == ["INSERT", "UPDATE"]
     assert not [query for query in queries if query["sql"].split()[0] in {"BEGIN", "SAVEPOINT"}]
+
+
+@pytest.mark.parametrize("name", ["key", "natural name"])
+def test_a_warm_call_of_a_connected_person_is_three_statements(
+    protected_mcp_server: Callable[..., ProtectedServer], person: Callable[..., Person], name: str
+) -> None:
+    workspace = new_workspace()
+    user, server = (
+        member(workspace),
+        new_server(workspace, protected_mcp_server(as_options=AuthorizationServerOptions(cimd=False)).url),
+    )
+    connect(browser_of(user), server, person("ada"))
+    reference = server.pk if name == "key" else server.natural_name()
+    # The first one lists the tools, and the next one may read the listing.
+    for _ in range(2):
+        call_tool(reference, user, "whoami")
+
+    with CaptureQueriesContext(connection) as queries:
+        assert call_tool(reference, user, "whoami").text == "ada"
+
+    assert [query["sql"].split()[0] for query in queries] == ["SELECT", "INSERT", "UPDATE"]
 
 
 @pytest.mark.parametrize("name", ["key", "natural name"])

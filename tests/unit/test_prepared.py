@@ -13,11 +13,12 @@ import pytest
 from django.contrib.auth.models import User
 from django.core.exceptions import FieldError
 from django.db import IntegrityError, connection, transaction
+from django.db.models import FilteredRelation, Q
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from mcp_oauth.models import McpServer, McpServerOAuth, Membership, ToolCall
-from mcp_oauth.models.prepared import Given, PreparedInsert, PreparedQuery, PreparedUpdate
+from mcp_oauth.models.prepared import Given, PreparedInsert, PreparedPair, PreparedQuery, PreparedUpdate
 from tests.people import member, new_workspace
 
 pytestmark = pytest.mark.django_db
@@ -108,6 +109,37 @@ def test_a_prepared_query_is_compiled_once(user: User, server: McpServer) -> Non
         assert query.first(id=server.pk) == server
 
     assert built == [True]
+
+
+def new_pair() -> PreparedPair[McpServer, McpServerOAuth]:
+    own = FilteredRelation("grants", condition=Q(grants__user_id=Given(McpServerOAuth, "user")))
+    beside = PreparedPair.beside(McpServerOAuth, "own", {"access_token", "server_id", "user_id", "version"})
+    return PreparedPair(
+        McpServer,
+        McpServerOAuth,
+        lambda: McpServer.objects.filter(pk=Given(McpServer, "id")).defer("slug").annotate(own=own).annotate(**beside),
+    )
+
+
+def test_a_prepared_pair_returns_a_row_with_the_one_beside_it(user: User, server: McpServer) -> None:
+    grants = [
+        McpServerOAuth.objects.create(
+            server=server, user=person, access_token=f"of {person}", version=number, connected_at=timezone.now()
+        )
+        for number, person in enumerate([user, member(server.workspace)])
+    ]
+    pair = new_pair()
+
+    for grant in grants:
+        found = pair.first(id=server.pk, user=grant.user_id)
+        assert found is not None
+        assert found[1] is not None
+        assert found[0].get_deferred_fields() == {"slug"}
+        assert (found[0], found[0].headers, found[0].slug) == (server, {"X-Api-Key": "a key"}, "tracker")
+        assert (found[1], found[1].access_token, found[1].version) == (grant, f"of {grant.user}", grant.version)
+        assert "state" in found[1].get_deferred_fields()
+    assert pair.first(id=server.pk, user=member(server.workspace).pk) == (server, None)
+    assert pair.first(id=uuid.uuid4(), user=user.pk) is None
 
 
 @pytest.mark.django_db(transaction=True)
