@@ -8,14 +8,14 @@ import logging
 import select
 import socket
 import ssl
-import weakref
 from collections.abc import Awaitable, Callable, Sequence
-from functools import cache
-from typing import Any, Final
+from functools import cache, partial
+from typing import Any, Final, cast
 
 import aiohttp
 import httpx2
 from aiohttp.abc import AbstractResolver, ResolveResult
+from aiohttp.client_proto import ResponseHandler
 
 from mcp_oauth.exceptions import AddressBlocked, DeadlineExceeded, ServerUnreachable
 from mcp_oauth.net.addresses import blocked_kind
@@ -35,6 +35,10 @@ _NEXT_ADDRESS_SECONDS: Final = 0.25
 # Shorter than the five seconds after which many servers close an idle connection: a request that crosses their
 # goodbye fails, and a tool call may not be sent again.
 _KEEPALIVE_SECONDS: Final = 4.0
+# Interim answers before the one that counts (RFC 9110 §15.2); nothing we send calls for any.
+_MOST_INTERIM: Final = 8
+# What is parsed at once until the head of an answer is complete.
+_HEAD_PART_BYTES: Final = 16 * 1024
 
 
 class AddressRule:
@@ -100,7 +104,8 @@ class GuardedConnector(aiohttp.TCPConnector):
             # The order is ours.
             interleave=_MAX_ADDRESSES,
         )
-        self._used: weakref.WeakSet[Any] = weakref.WeakSet()
+        # Made for every connection; the library has no other place for a protocol of one's own.
+        self._factory = cast(Any, partial(_Answers, loop=asyncio.get_running_loop()))
 
     async def connect(self, req: Any, traces: Any, timeout: Any) -> Any:
         """Lend a connection, a kept one only if its server has been silent since.
@@ -111,13 +116,46 @@ class GuardedConnector(aiohttp.TCPConnector):
         while True:
             connection = await super().connect(req, traces, timeout)
             protocol, transport = connection.protocol, connection.transport
-            if protocol is not None and protocol not in self._used:
-                self._used.add(protocol)
+            kept = isinstance(protocol, _Answers) and protocol.has_answered
+            if not kept or (transport is not None and not _has_unseen(transport)):
                 return connection
-            if protocol is None or transport is None or protocol.should_close or _has_unseen(transport):
-                connection.close()
-            else:
-                return connection
+            connection.close()
+
+
+class _Answers(ResponseHandler):
+    """What arrives on one connection: one answer to each request, after a few interim ones at most.
+
+    The library reads as many as there are, for as long as they come.
+    """
+
+    has_answered = False
+    _interim = 0
+
+    def set_response_params(self, **options: Any) -> None:
+        """Expect the answer to another request."""
+        self.has_answered, self._interim = False, 0
+        super().set_response_params(**options)
+
+    def data_received(self, data: bytes) -> None:
+        """Read in parts until the answer has begun: what follows one that is too many is not parsed any more."""
+        while data and not self.has_answered and self.transport is not None:
+            super().data_received(data[:_HEAD_PART_BYTES])
+            data = data[_HEAD_PART_BYTES:]
+            if not data:
+                return
+        if self.transport is not None:
+            super().data_received(data)
+
+    def feed_data(self, data: Any, size: int = 0) -> None:
+        """Take an answer whose head is complete; end the connection at what nobody waits for."""
+        final = not 100 <= data[0].code < 200 or data[0].code == 101
+        self._interim += not final
+        if self.has_answered or self._interim > _MOST_INTERIM:
+            self.set_exception(aiohttp.ServerDisconnectedError())
+            self.abort()
+            return
+        self.has_answered = final
+        super().feed_data(data, size)
 
 
 def _has_unseen(transport: asyncio.Transport) -> bool:

@@ -596,6 +596,17 @@ def _length_and_chunks(den: Den, place: Place, received: Received) -> Reply:
     return [_head("content-length: 2", _CHUNKED, status=status), _chunk(body) + b"0\r\n\r\n"]
 
 
+@_living("interim_flood", "Sends one interim answer (100 Continue) after the other and never a final one.")
+def _interim_flood(den: Den, place: Place, received: Received) -> Reply:
+    return itertools.repeat(b"HTTP/1.1 100 Continue\r\n\r\n" * 500, 20_000)
+
+
+@_living("says_it_twice", "Sends each good answer twice.")
+def _says_it_twice(den: Den, place: Place, received: Received) -> Reply:
+    status, body = _body(den, place, received)
+    return http_answer(status, body) * 2
+
+
 @_living("not_http", "Answers in another protocol.")
 def _not_http(den: Den, place: Place, received: Received) -> Reply:
     return [b"220 zoo.example ESMTP\r\n\r\n"]
