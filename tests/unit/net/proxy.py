@@ -18,8 +18,11 @@ class Proxy:
 
 
 @contextlib.contextmanager
-def running_proxy(to_port: int, *, status: int = 200) -> Iterator[Proxy]:
-    """Run a proxy that lets everything through to a port of this machine, or answers with another status."""
+def running_proxy(to_port: int, *, status: int = 200, plainly: bytes = b"") -> Iterator[Proxy]:
+    """Run a proxy that lets everything through to a port of this machine, or answers with another status.
+
+    It says ``plainly`` before what comes from there.
+    """
     listener = socket.create_server(("127.0.0.1", 0))
     proxy = Proxy(listener.getsockname()[1])
     open_sockets: list[socket.socket] = []
@@ -47,7 +50,7 @@ def running_proxy(to_port: int, *, status: int = 200) -> Iterator[Proxy]:
             return
         onward = socket.create_connection(("127.0.0.1", to_port))
         open_sockets.append(onward)
-        connection.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
+        connection.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n" + plainly)
         back = threading.Thread(target=pump, args=(onward, connection), daemon=True)
         threads.append(back)
         back.start()

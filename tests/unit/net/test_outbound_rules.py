@@ -149,6 +149,23 @@ def test_an_egress_proxy_gets_the_name_and_nothing_of_the_request(trusted: ssl.S
 
 
 @pytest.mark.requirement("T06")
+def test_words_of_a_proxy_do_not_slip_in_before_tls(trusted: ssl.SSLContext) -> None:
+    """Whatever is said in the clear would be read as though the server had said it."""
+    with (
+        running_peer(lambda received: http_answer(body=b"the server's"), tls=trusted) as peer,
+        running_proxy(peer.port, plainly=http_answer(body=b"the proxy's")) as proxy,
+    ):
+        policy = NetworkPolicy(proxy=f"http://127.0.0.1:{proxy.port}")
+        try:
+            answers = send("https://mcp.example/", policy)
+        except NetworkFault:
+            answers = []
+
+    assert answers in ([], [(200, b"the server's")])
+    assert len(proxy.asked) == 1
+
+
+@pytest.mark.requirement("T06")
 def test_a_proxy_that_says_no_is_named_without_its_password(trusted: ssl.SSLContext) -> None:
     with running_proxy(1, status=403) as proxy:
         policy = NetworkPolicy(proxy=f"http://user:hunter2@127.0.0.1:{proxy.port}")
