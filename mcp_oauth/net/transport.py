@@ -48,6 +48,11 @@ def guarded_transport(policy: NetworkPolicy, *, resolve: Resolver | None = None)
     return _GuardedTransport(policy, resolve)
 
 
+def has_arrived(response: httpx2.Response) -> bool:
+    """Tell whether the whole body of an answer is here, read or not; only then its connection serves again."""
+    return isinstance(response.stream, _BoundedStream) and response.stream.has_arrived
+
+
 class _BoundedStream(httpx2.AsyncByteStream):
     """A response body that ends in a fault once it exceeds its limit."""
 
@@ -71,6 +76,11 @@ class _BoundedStream(httpx2.AsyncByteStream):
             raise
         except Exception as exc:  # boundary: whatever the HTTP stack raises becomes one typed fault
             raise NetworkFault(translate_fault(exc, self._url)) from exc
+
+    @property
+    def has_arrived(self) -> bool:
+        """Whether all of it is here, read or not, so that its connection is free already."""
+        return self._response.content.is_eof()
 
     async def aclose(self) -> None:
         # The connection of an answer that was read to its end has gone back by itself.

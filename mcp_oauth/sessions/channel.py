@@ -15,7 +15,7 @@ from pydantic_core import from_json
 
 from mcp_oauth.exceptions import RedirectRefused, ResponseTooLarge
 from mcp_oauth.net.faults import NetworkFault, shown_url
-from mcp_oauth.net.transport import LIMIT_EXTENSION
+from mcp_oauth.net.transport import LIMIT_EXTENSION, has_arrived
 from mcp_oauth.net.weight import JsonWeight
 from mcp_oauth.oauth.bearer import WireAuth
 from mcp_oauth.oauth.challenge import bearer_challenge
@@ -115,11 +115,14 @@ class Channel:
                     return
                 url = self._next(url, response)
             finally:
-                if self._ending is not None and self._ending[0] is response:
-                    in_background(_end(*self._ending))
-                    self._ending = None
-                else:
+                ending, self._ending = self._ending, None
+                if ending is None or ending[0] is not response:
                     await response.aclose()
+                elif has_arrived(response):
+                    await ending[1].aclose()
+                    await response.aclose()
+                else:
+                    in_background(_end(*ending))
         raise self._redirected()
 
     def let_end(self, response: httpx2.Response, rest: AsyncGenerator[Any] | None = None) -> None:

@@ -138,7 +138,7 @@ def run(
         ServerUnreachable: The process is ending.
         RuntimeError: Called on the loop thread, where waiting would never end.
     """
-    future = _submit(factory, timeout)
+    future = submit(factory, timeout=timeout)
     try:
         while tick is not None:
             try:
@@ -177,7 +177,7 @@ async def arun(
         DeadlineExceeded: It took longer; it has been cancelled.
         RuntimeError: Called on the loop thread.
     """
-    future = asyncio.wrap_future(_submit(factory, timeout))
+    future = asyncio.wrap_future(submit(factory, timeout=timeout))
     if tick is None:
         return await future
     try:
@@ -209,7 +209,7 @@ def in_background(work: Coroutine[Any, Any, None]) -> None:
 
 def submit(factory: Callable[[], Coroutine[Any, Any, T]], *, timeout: float) -> concurrent.futures.Future[T]:
     """Start a coroutine on the loop thread for a caller who waits otherwise; see `submit_all`."""
-    return _submit(factory, timeout)
+    return submit_all([(factory, timeout)])[0]
 
 
 def submit_all(
@@ -229,7 +229,7 @@ def submit_all(
     def start() -> None:
         for (factory, timeout), future in zip(work, futures, strict=True):
             if not future.cancelled():
-                task = worker.loop.create_task(_bounded(factory, timeout))
+                task = worker.loop.create_task(_carry(future, factory, timeout))
                 task.add_done_callback(partial(_pass_on, future))
                 future.add_done_callback(partial(_cancel_too, worker.loop, task))
 
@@ -237,15 +237,27 @@ def submit_all(
     return futures
 
 
-def _pass_on(future: concurrent.futures.Future[Any], task: asyncio.Task[Any]) -> None:
+async def _carry(
+    future: concurrent.futures.Future[Any], factory: Callable[[], Coroutine[Any, Any, Any]], timeout: float
+) -> None:
+    """Have whoever waits go on at once, and not a turn of the loop later."""
+    try:
+        result = await _bounded(factory, timeout)
+    except Exception as error:
+        if future.set_running_or_notify_cancel():
+            future.set_exception(error)
+    else:
+        if future.set_running_or_notify_cancel():
+            future.set_result(result)
+
+
+def _pass_on(future: concurrent.futures.Future[Any], task: asyncio.Task[None]) -> None:
+    """Tell whoever waits where the work could not: it never began, was cancelled, or ended with the loop."""
     if task.cancelled():
         future.cancel()
-    if not future.set_running_or_notify_cancel():
-        return
-    if (error := task.exception()) is not None:
+        future.set_running_or_notify_cancel()
+    elif (error := task.exception()) is not None and future.set_running_or_notify_cancel():
         future.set_exception(error)
-    else:
-        future.set_result(task.result())
 
 
 def _cancel_too(
@@ -280,11 +292,6 @@ class _Borrowed(httpx2.AsyncBaseTransport):
 
     async def aclose(self) -> None:
         """Leave the pool open: it belongs to the loop."""
-
-
-def _submit(factory: Callable[[], Coroutine[Any, Any, T]], timeout: float) -> concurrent.futures.Future[T]:
-    worker = _worker_for_others()
-    return asyncio.run_coroutine_threadsafe(_bounded(factory, timeout), worker.loop)
 
 
 def _worker_for_others() -> _LoopThread:
