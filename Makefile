@@ -3,8 +3,8 @@
 
 PYTHON ?=
 PORT ?=
-# Tests wait for their peers half of the time.
-WORKERS ?= 3
+# Tests wait for their peers more than half of the time.
+WORKERS ?= 4
 SCENARIO ?=
 VERSION ?=
 

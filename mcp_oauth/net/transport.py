@@ -48,9 +48,9 @@ def guarded_transport(policy: NetworkPolicy, *, resolve: Resolver | None = None)
     return _GuardedTransport(policy, resolve)
 
 
-def has_arrived(response: httpx2.Response) -> bool:
+def has_arrived(body: httpx2.AsyncByteStream) -> bool:
     """Tell whether the whole body of an answer is here, read or not; only then its connection serves again."""
-    return isinstance(response.stream, _BoundedStream) and response.stream.has_arrived
+    return isinstance(body, _BoundedStream) and body.has_arrived
 
 
 class _BoundedStream(httpx2.AsyncByteStream):
@@ -147,6 +147,7 @@ class _GuardedTransport(httpx2.AsyncBaseTransport):
             status_code=response.status,
             headers=response.raw_headers,
             stream=_BoundedStream(response, limit, url, closed=lambda: self._slots.give_back(origin)),
+            request=request,
         )
 
     async def _exchange(self, request: httpx2.Request, limit: int) -> aiohttp.ClientResponse:

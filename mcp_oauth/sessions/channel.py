@@ -118,9 +118,9 @@ class Channel:
                 ending, self._ending = self._ending, None
                 if ending is None or ending[0] is not response:
                     await response.aclose()
-                elif has_arrived(response):
-                    await ending[1].aclose()
-                    await response.aclose()
+                elif self._counted is not None and self._counted.has_arrived:
+                    # Read to its end as well, at once: each generator left in the middle costs a task to be closed.
+                    await _end(*ending)
                 else:
                     in_background(_end(*ending))
         raise self._redirected()
@@ -163,14 +163,8 @@ class Channel:
             NetworkFault: It is larger, or broke off.
             httpx2.SSEError: An event is larger than an answer may be.
         """
-        self._counted = _Counted(response, self)
-        counted = httpx2.Response(
-            response.status_code,
-            headers=response.headers,
-            stream=self._counted,
-            request=httpx2.Request("GET", self._url),
-        )
-        source = httpx2.EventSource(counted, max_event_size=self.target.policy.mcp_response_bytes)
+        response.stream = self._counted = _Counted(response, self)
+        source = httpx2.EventSource(response, max_event_size=self.target.policy.mcp_response_bytes)
         return cast("AsyncGenerator[httpx2.ServerSentEvent]", aiter(source))
 
     async def _authorized(self, request: httpx2.Request) -> httpx2.Response:
@@ -255,13 +249,21 @@ class _Counted(httpx2.AsyncByteStream):
     """
 
     def __init__(self, response: httpx2.Response, channel: Channel) -> None:
-        self._response = response
+        self._stream = _stream_of(response)
         self._channel = channel
         self._weight = JsonWeight()
         self.most: int | None = None
 
+    @property
+    def has_arrived(self) -> bool:
+        """Whether all of it is here, counted or not."""
+        return has_arrived(self._stream)
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
+
     async def __aiter__(self) -> AsyncGenerator[bytes]:
-        async for part in _stream_of(self._response):
+        async for part in self._stream:
             self._channel._count(len(part))
             if self.most is not None:
                 self.most -= len(part)
