@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Callable
 from typing import Any, Final, Literal
 
@@ -14,7 +13,7 @@ from mcp_oauth.exceptions import ResponseTooLarge
 from mcp_oauth.net.faults import NetworkFault
 from mcp_oauth.oauth.server_words import printable
 from mcp_oauth.sessions.negotiation import Session, require_complete
-from mcp_oauth.sessions.results import EntryListing, ToolDescription, ToolListing, is_storable, storable
+from mcp_oauth.sessions.results import EntryListing, ToolDescription, ToolListing, is_storable, storable, written
 from mcp_oauth.sessions.rpc import RpcError
 from mcp_oauth.sessions.validation import InvalidResult, validated
 
@@ -169,7 +168,7 @@ class Walk:
         if not isinstance(key, str) or not 0 < len(key) <= self._longest_key or not key.isprintable():
             return None
         # Everything that is later shown, stored and handed to a model; not in ASCII, where a character may take six.
-        text = json.dumps(entry, ensure_ascii=False)
+        text = written(entry)
         if len(text) > self._target.max_tool_bytes:
             return None
         try:

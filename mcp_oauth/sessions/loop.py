@@ -274,10 +274,12 @@ def shared_transport(policy: NetworkPolicy) -> httpx2.AsyncBaseTransport:
     """
     loop = asyncio.get_running_loop()
     with _state.lock:
-        # A transport keeps its loop alive, so closed loops have to be let go by hand.
-        for other in [known for known in _state.transports if known.is_closed()]:
-            del _state.transports[other]
-        transports = _state.transports.setdefault(loop, {})
+        transports = _state.transports.get(loop)
+        if transports is None:
+            # A transport keeps its loop alive, so closed loops have to be let go by hand.
+            for other in [known for known in _state.transports if known.is_closed()]:
+                del _state.transports[other]
+            transports = _state.transports[loop] = {}
         if policy not in transports:
             transports[policy] = guarded_transport(policy)
         return _Borrowed(transports[policy])

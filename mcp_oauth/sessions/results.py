@@ -14,8 +14,8 @@ from typing import Any, Literal
 # nobody's are longer than this.
 LARGEST_SELF_DESCRIPTION = 256 * 1024
 
-_written = json.JSONEncoder(ensure_ascii=False).encode
-_written = json.JSONEncoder(ensure_ascii=False).encode
+# Made once: `json.dumps` makes an encoder for each value.
+written = json.JSONEncoder(ensure_ascii=False).encode
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 
 
@@ -235,7 +235,7 @@ def storable(value: Any) -> Any:
     It is no deeper than a parser lets it be, which bounds the recursion. What needs no change is not copied.
     """
     # Writing all of it takes a small part of the time that looking at each of its values does.
-    return value if is_storable(_written(value)) else _made_storable(value)
+    return value if is_storable(written(value)) else _made_storable(value)
 
 
 def _made_storable(value: Any) -> Any:
