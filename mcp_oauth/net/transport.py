@@ -23,6 +23,9 @@ from mcp_oauth.sentences import sentence
 LIMIT_EXTENSION: Final = "mcp_oauth_limit"
 """Key in ``request.extensions`` of the largest acceptable body, in bytes."""
 
+SILENCE_EXTENSION: Final = "mcp_oauth_silence"
+"""Key in ``request.extensions`` of the longest acceptable silence, in seconds (default: ``request_seconds``)."""
+
 # The head of an answer: pages of large sites announce policies of several kilobytes in a line.
 _HEAD_LINE_BYTES: Final = 16 * 1024
 _HEAD_LINES: Final = 128
@@ -117,6 +120,8 @@ class _GuardedTransport(httpx2.AsyncBaseTransport):
                 max_field_size=_HEAD_LINE_BYTES,
                 max_headers=_HEAD_LINES,
             )
+            # It would send a GET or DELETE once more where its connection breaks, past the budget of requests.
+            self._opened._retry_connection = False
         return self._opened
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
@@ -136,7 +141,7 @@ class _GuardedTransport(httpx2.AsyncBaseTransport):
             raise NetworkFault(exc) from None
         except TimeoutError as exc:
             shown = shown_url(url)
-            crowded = sentence("Too many requests to %(shown)s are under way; none was answered in time.", shown=shown)
+            crowded = sentence("Too many requests are under way to contact %(url)s in time.", url=shown)
             raise NetworkFault(DeadlineExceeded(crowded, document=shown)) from exc
         try:
             response = await self._exchange(request, limit)
@@ -156,7 +161,7 @@ class _GuardedTransport(httpx2.AsyncBaseTransport):
         headers = _headers(request)
         if self._proxy_auth and url.scheme == "http":
             headers.append(("Proxy-Authorization", self._proxy_auth))
-        seconds = request.extensions.get("timeout", {}).get("read") or self._policy.request_seconds
+        seconds = request.extensions.get(SILENCE_EXTENSION, self._policy.request_seconds)
         try:
             response = await self._client.request(
                 request.method,

@@ -90,20 +90,20 @@ def ready_grant(server: McpServer, user: Person) -> UsableGrant | None:
 
 
 def server_with_grant(user: Person, reference: McpServer | uuid.UUID | str) -> tuple[McpServer, UsableGrant | None]:
-    """Return what `server_to_use` and `ready_grant` do, from one statement where the grant is the person's own.
+    """Return what `server_to_use` does, and the person's own grant from the same statement where it is good now.
+
+    ``None`` in its place says nothing: it is still to be looked up.
 
     Raises:
         NotFound: as `server_to_use`.
     """
     if isinstance(reference, McpServer):
-        server = server_to_use(user, reference)
-        return server, ready_grant(server, user) if server.uses_grants else None
+        return server_to_use(user, reference), None
     server, own = found_for_member(user, reference, _BY_KEY, _BY_NAME)
-    if not server.uses_grants:
+    # A row of the person's may be left from before the server was opened otherwise.
+    if own is None or not server.uses_grants or server.grant_is_shared:
         return server, None
-    if server.grant_is_shared:
-        return server, ready_grant(server, user)
-    return server, None if own is None else _ready(own, server)
+    return server, _ready(own, server)
 
 
 def ready_grants(servers: Iterable[McpServer], user: Person) -> dict[uuid.UUID, UsableGrant | AuthorizationRequired]:

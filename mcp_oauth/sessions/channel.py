@@ -15,7 +15,7 @@ from pydantic_core import from_json
 
 from mcp_oauth.exceptions import RedirectRefused, ResponseTooLarge
 from mcp_oauth.net.faults import NetworkFault, shown_url
-from mcp_oauth.net.transport import LIMIT_EXTENSION, has_arrived
+from mcp_oauth.net.transport import LIMIT_EXTENSION, SILENCE_EXTENSION, has_arrived
 from mcp_oauth.net.weight import JsonWeight
 from mcp_oauth.oauth.bearer import WireAuth
 from mcp_oauth.oauth.challenge import bearer_challenge
@@ -76,13 +76,6 @@ class Channel:
         self.received = 0
         self._counted: _Counted | None = None
         self._ending: tuple[httpx2.Response, AsyncGenerator[Any]] | None = None
-        policy = target.policy
-        self._timeouts = {
-            "connect": policy.connect_seconds,
-            "read": policy.mcp_seconds,
-            "write": policy.mcp_seconds,
-            "pool": policy.connect_seconds,
-        }
         self._headers = {
             # Two libraries' servers answer 406 unless both kinds are named (MCP, Streamable HTTP).
             "accept": "application/json, text/event-stream",
@@ -191,7 +184,7 @@ class Channel:
             url,
             headers={**self._headers, **headers},
             content=body,
-            extensions={"timeout": self._timeouts, LIMIT_EXTENSION: remaining},
+            extensions={SILENCE_EXTENSION: self.target.policy.mcp_seconds, LIMIT_EXTENSION: remaining},
         )
 
     def _refuse(self, values: list[str]) -> None:

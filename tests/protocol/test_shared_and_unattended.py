@@ -12,11 +12,13 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from django.core.management import call_command
 from django.test import override_settings
+from django.utils import timezone
 
 from mcp_oauth import AuthorizationRequired, NotAllowed, call_tool, disconnect, list_tools, start_authorization
 from mcp_oauth.exceptions import CredentialsRefused, InsufficientScope
 from mcp_oauth.models import McpServer, McpServerOAuth, Membership, StoredListing
 from mcp_oauth.services.diagnosis import diagnose_server
+from mcp_oauth.services.grants import server_with_grant
 from mcp_oauth.services.server_settings import ServerSettings
 from mcp_oauth.services.servers import update_server
 from tests.people import browser_of, connect, member, new_server, new_workspace, start
@@ -125,6 +127,26 @@ def test_a_change_of_sharing_ends_what_was_granted(protected_mcp_server: Peer, p
 
 
 @pytest.mark.requirement("ext-cc-authenticated")
+@pytest.mark.parametrize(
+    ("changed", "opens"),
+    [({}, True), ({"sharing": "workspace"}, False), ({"auth_mode": "headers"}, False), ({"generation": 2}, False)],
+)
+def test_a_grant_left_from_before_opens_nothing(changed: dict[str, Any], opens: bool) -> None:
+    workspace = new_workspace()
+    user = member(workspace)
+    server = McpServer.objects.create(
+        workspace=workspace, name="Tracker", slug="tracker", url="https://mcp.example/mcp", auth_mode="oauth"
+    )
+    McpServerOAuth.objects.create(server=server, user=user, access_token="one's own", connected_at=timezone.now())
+    McpServer.objects.filter(pk=server.pk).update(**changed)
+
+    for reference in (server.pk, server.natural_name()):
+        found, grant = server_with_grant(user, reference)
+
+        assert found == server
+        assert (grant is not None) is opens
+
+
 def test_the_application_acts_as_itself_and_asks_nobody(protected_mcp_server: Peer) -> None:
     peer = protected_mcp_server(as_options=identity())
     workspace = new_workspace()

@@ -259,6 +259,7 @@ def test_all_origins_together_use_no_more_connections_than_they_may() -> None:
 
     assert isinstance(third, NetworkFault)
     assert isinstance(third.error, DeadlineExceeded)
+    assert "Too many requests are under way" in third.error.user_message
     assert status == 200
     assert len(three.requests) == 1
 

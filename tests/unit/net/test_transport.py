@@ -379,6 +379,15 @@ def test_a_broken_answer_is_a_typed_error_that_names_the_url(answer: list[bytes]
 
 
 @pytest.mark.requirement("T32")
+@pytest.mark.parametrize("method", ["GET", "DELETE", "POST"])
+def test_a_request_whose_connection_breaks_is_not_sent_again(method: str) -> None:
+    with running_peer(lambda received: b"") as peer:
+        refused(ServerUnreachable, peer.url(), method=method)
+
+    assert len(peer.requests) == 1
+
+
+@pytest.mark.requirement("T32")
 def test_one_dropped_answer_leaves_its_siblings_alone() -> None:
     def answer(received: Received) -> Any:
         if received.path == "/bad":
