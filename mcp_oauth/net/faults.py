@@ -12,8 +12,8 @@ from mcp_oauth.exceptions import DeadlineExceeded, McpOAuthError, ServerUnreacha
 from mcp_oauth.sentences import marked, sentence
 
 
-class NetworkFault(httpx2.TransportError):
-    """Carry one of our errors through httpx2, which lets its own exceptions pass; ``error`` is ours."""
+class NetworkFault(Exception):
+    """Carry one of our errors through the HTTP library, which lets it pass; ``error`` is ours."""
 
     def __init__(self, error: McpOAuthError) -> None:
         super().__init__(error.user_message)

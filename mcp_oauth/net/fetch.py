@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from contextlib import aclosing
+from dataclasses import replace
 
 import httpx2
 
-from mcp_oauth.exceptions import DeadlineExceeded, InvalidServerAddress, RedirectRefused, ServerUnreachable
+from mcp_oauth.exceptions import DeadlineExceeded, InvalidServerAddress, RedirectRefused
 from mcp_oauth.messages import HttpRequest, HttpResponse
 from mcp_oauth.net.faults import NetworkFault, shown_url, translate_fault
 from mcp_oauth.net.policy import NetworkPolicy
-from mcp_oauth.net.transport import LIMIT_EXTENSION
+from mcp_oauth.net.transport import GuardedTransport, StreamedResponse
 from mcp_oauth.sentences import sentence
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
@@ -20,7 +20,7 @@ _METHOD_KEEPING = frozenset({307, 308})
 
 
 async def fetch(
-    transport: httpx2.AsyncBaseTransport,
+    transport: GuardedTransport,
     request: HttpRequest,
     *,
     policy: NetworkPolicy,
@@ -56,12 +56,10 @@ async def fetch(
         ) from exc
     except NetworkFault as fault:
         raise fault.error from fault.__cause__
-    except httpx2.HTTPError as exc:
-        raise translate_fault(exc, request.url) from exc
 
 
 async def _follow(
-    transport: httpx2.AsyncBaseTransport,
+    transport: GuardedTransport,
     request: HttpRequest,
     policy: NetworkPolicy,
     limit_bytes: int | None,
@@ -87,57 +85,44 @@ async def _follow(
 
 
 async def _exchange(
-    transport: httpx2.AsyncBaseTransport, request: HttpRequest, url: httpx2.URL, limit_bytes: int
+    transport: GuardedTransport, request: HttpRequest, url: httpx2.URL, limit_bytes: int
 ) -> HttpResponse:
+    response = await transport.send(replace(request, url=str(url)), limit_bytes=limit_bytes)
     try:
-        outgoing = httpx2.Request(
-            request.method,
-            url,
-            headers=dict(request.headers),
-            content=request.body or None,
-            extensions={LIMIT_EXTENSION: limit_bytes},
-        )
-    except UnicodeEncodeError:
-        # Its text quotes what could not be sent.
-        shown = shown_url(url)
-        raise ServerUnreachable(
-            sentence(
-                "A request to %(shown)s cannot be sent: a header contains characters HTTP does not allow.", shown=shown
-            ),
-            document=shown,
-        ) from None
-    response = await transport.handle_async_request(outgoing)
-    try:
-        is_stream = response.headers.get("content-type", "").startswith("text/event-stream")
+        is_stream = (response.header("content-type") or "").startswith("text/event-stream")
         if is_stream and request.method == "GET":
             body = b""
         elif is_stream and request.is_enough is not None:
             body = await _read_events(response, request.is_enough)
         else:
-            body = await response.aread()
+            body = await _read(response)
     finally:
-        await response.aclose()
-    return HttpResponse(
-        url=str(url), status=response.status_code, headers=tuple(response.headers.multi_items()), body=body
-    )
+        response.close()
+    return HttpResponse(url=str(url), status=response.status, headers=response.headers, body=body)
 
 
-async def _read_events(response: httpx2.Response, is_enough: Callable[[bytes], bool]) -> bytes:
+async def _read(response: StreamedResponse) -> bytes:
+    parts = []
+    while part := await response.read_some():
+        parts.append(part)
+    return b"".join(parts)
+
+
+async def _read_events(response: StreamedResponse, is_enough: Callable[[bytes], bool]) -> bytes:
     """Read a stream up to its end, or to the event that is enough."""
     body = bytearray()
     judged = 0
-    async with aclosing(response.aiter_raw()) as parts:
-        async for part in parts:
-            body += part
-            # An event ends with an empty line (HTML, "Server-sent events"), of which some may have been there before.
-            start = max(judged, len(body) - len(part) - 3)
-            end = max(body.rfind(b"\n\n", start), body.rfind(b"\r\n\r\n", start))
-            if end > judged:
-                if is_enough(bytes(body[judged:end])):
-                    break
-                judged = end
-                # What is there already comes without a pause, and judging it takes its time.
-                await asyncio.sleep(0)
+    while part := await response.read_some():
+        body += part
+        # An event ends with an empty line (HTML, "Server-sent events"), of which some may have been there before.
+        start = max(judged, len(body) - len(part) - 3)
+        end = max(body.rfind(b"\n\n", start), body.rfind(b"\r\n\r\n", start))
+        if end > judged:
+            if is_enough(bytes(body[judged:end])):
+                break
+            judged = end
+            # What is there already comes without a pause, and judging it takes its time.
+            await asyncio.sleep(0)
     return bytes(body)
 
 

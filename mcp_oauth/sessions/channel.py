@@ -5,22 +5,23 @@ from __future__ import annotations
 import asyncio
 import codecs
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
-from contextlib import aclosing, asynccontextmanager
-from functools import lru_cache
-from typing import Any, Final, cast
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any, Final
 
 import httpx2
 from pydantic_core import from_json
 
 from mcp_oauth.exceptions import RedirectRefused, ResponseTooLarge
+from mcp_oauth.messages import HttpRequest, HttpResponse
 from mcp_oauth.net.faults import NetworkFault, shown_url
-from mcp_oauth.net.transport import LIMIT_EXTENSION, SILENCE_EXTENSION, has_arrived
+from mcp_oauth.net.transport import StreamedResponse
 from mcp_oauth.net.weight import JsonWeight
 from mcp_oauth.oauth.bearer import WireAuth
 from mcp_oauth.oauth.challenge import bearer_challenge
 from mcp_oauth.sentences import sentence
-from mcp_oauth.sessions.loop import in_background, shared_transport
+from mcp_oauth.sessions.events import Event, EventParser
+from mcp_oauth.sessions.loop import shared_transport
 from mcp_oauth.sessions.signals import ScopeChallenged, Unauthorized
 from mcp_oauth.sessions.target import Target
 
@@ -48,12 +49,10 @@ _OWN_HEADERS: Final = frozenset(
         "user-agent",
     }
 )
-# What the stream decoder is given at once: it handles every event of a part before others get their turn on the loop.
+# What of a stream is taken apart at once: every event of a part is handled before others get their turn on the loop.
 _PART_BYTES: Final = 4096
-# An answer that was understood is let end, so that its connection serves the next request; most servers end it in the
-# packet that follows. One that does not, or has much more to say, costs its connection.
+# The rest of an answer that was understood: most servers end it in the packet that follows.
 _ENDING_SECONDS: Final = 0.25
-_ENDING_BYTES: Final = 16 * 1024
 # Redirects that keep method and body (RFC 9110 §15.4.8, §15.4.9); no other is of use to a POST.
 _KEEPING: Final = frozenset({307, 308})
 
@@ -61,8 +60,7 @@ _KEEPING: Final = frozenset({307, 308})
 class Channel:
     """Send HTTP requests to one MCP server for one operation, and no further than the limits of its target.
 
-    ``status`` and ``media_type`` are those of the last answer; ``refusals`` the ``WWW-Authenticate`` values of the last
-    401 or 403. ``received`` is the number of bytes in all answers.
+    ``status`` and ``media_type`` are those of the last answer. ``received`` is the number of bytes in all answers.
     """
 
     def __init__(self, target: Target) -> None:
@@ -70,12 +68,9 @@ class Channel:
         self.shown = shown_url(target.url)
         self.status = 0
         self.media_type = ""
-        self._url = _parsed(target.url)
+        self.received = 0
         self._transport = shared_transport(target.policy)
         self._auth = WireAuth(target.url, target.access_token, dpop_key=target.dpop_key)
-        self.received = 0
-        self._counted: _Counted | None = None
-        self._ending: tuple[httpx2.Response, AsyncGenerator[Any]] | None = None
         self._headers = {
             # Two libraries' servers answer 406 unless both kinds are named (MCP, Streamable HTTP).
             "accept": "application/json, text/event-stream",
@@ -85,7 +80,7 @@ class Channel:
         }
 
     @asynccontextmanager
-    async def send(self, method: str, headers: Mapping[str, str], body: bytes = b"") -> AsyncIterator[httpx2.Response]:
+    async def send(self, method: str, headers: Mapping[str, str], body: bytes = b"") -> AsyncIterator[StreamedResponse]:
         """Send a request and yield the answer, whose body is still to be read.
 
         Raises:
@@ -93,43 +88,30 @@ class Channel:
             ScopeChallenged: The server answered 403 ``insufficient_scope``.
             NetworkFault: No usable answer; a redirect to another origin is one.
         """
-        url = self._url
+        url = self.target.url
         for _ in range(self.target.policy.max_redirects + 1):
-            response = await self._authorized(self._request(method, url, headers, body))
+            response = await self._authorized(method, url, {**self._headers, **headers}, body)
             try:
-                self.status = response.status_code
-                self.media_type = response.headers.get("content-type", "").partition(";")[0].strip().lower()
+                self.status = response.status
+                self.media_type = (response.header("content-type") or "").partition(";")[0].strip().lower()
                 if logger.isEnabledFor(logging.DEBUG):
                     logger.debug("%s %s: HTTP %d", method, shown_url(url), self.status)
                 if self.status in (401, 403):
-                    self._refuse(response.headers.get_list("WWW-Authenticate"))
-                if not 300 <= self.status < 400 or "location" not in response.headers:
+                    self._refuse(response.header_values("www-authenticate"))
+                location = response.header("location") if 300 <= self.status < 400 else None
+                if location is None:
                     yield response
                     return
-                url = self._next(url, response)
+                url = self._next(url, location)
             finally:
-                ending, self._ending = self._ending, None
-                if ending is None or ending[0] is not response:
-                    await response.aclose()
-                elif self._counted is not None and self._counted.has_arrived:
-                    # Read to its end as well, at once: each generator left in the middle costs a task to be closed.
-                    await _end(*ending)
-                else:
-                    in_background(_end(*ending))
+                response.close()
         raise self._redirected()
 
-    def let_end(self, response: httpx2.Response, rest: AsyncGenerator[Any] | None = None) -> None:
-        """Have what is left of an answer read in the background, for a moment, once it is left; it matters no more.
+    def let_end(self, response: StreamedResponse) -> None:
+        """Leave what is left of an answer that was understood: it matters no more, but its connection may serve on."""
+        response.let_end(_ENDING_SECONDS)
 
-        ``rest`` are its `events` where those were read.
-        """
-        if rest is None or self._counted is None:
-            self._counted = _Counted(response, self)
-            rest = aiter(self._counted)
-        self._counted.most = _ENDING_BYTES
-        self._ending = (response, rest)
-
-    async def read(self, response: httpx2.Response) -> bytearray:
+    async def read(self, response: StreamedResponse) -> bytearray:
         """Return a whole body, within the budgets of bytes and of JSON values.
 
         Raises:
@@ -138,8 +120,8 @@ class Channel:
         # Joining parts at the end would have all of it in memory twice.
         body = bytearray()
         weight: JsonWeight | None = None
-        async for part in _stream_of(response):
-            self._count(len(part))
+        while part := await response.read_some():
+            self.received += len(part)
             body += part
             if weight is not None:
                 self._weigh(weight, part)
@@ -149,69 +131,55 @@ class Channel:
                 self._weigh(weight, bytes(body))
         return body
 
-    def events(self, response: httpx2.Response) -> AsyncGenerator[httpx2.ServerSentEvent]:
-        """Return the events of a stream as they come, within the same budgets.
+    def events(self, response: StreamedResponse) -> EventStream:
+        """Return the events of a stream, to be read within the same budgets."""
+        return EventStream(response, self)
 
-        Raises:
-            NetworkFault: It is larger, or broke off.
-            httpx2.SSEError: An event is larger than an answer may be.
-        """
-        response.stream = self._counted = _Counted(response, self)
-        source = httpx2.EventSource(response, max_event_size=self.target.policy.mcp_response_bytes)
-        return cast("AsyncGenerator[httpx2.ServerSentEvent]", aiter(source))
+    async def _authorized(self, method: str, url: str, headers: Mapping[str, str], body: bytes) -> StreamedResponse:
+        response = await self._sent(method, url, headers, body)
+        if not self._auth.needs_answers(url) or not self._auth.wants_nonce(_head(response)):
+            return response
+        # Refused for want of a nonce, which the next request carries (RFC 9449 §9); no refusal of that one is followed.
+        response.close()
+        response = await self._sent(method, url, headers, body)
+        self._auth.wants_nonce(_head(response))
+        return response
 
-    async def _authorized(self, request: httpx2.Request) -> httpx2.Response:
-        flow = self._auth.auth_flow(request)
-        try:
-            request = next(flow)
-            while True:
-                response = await self._transport.handle_async_request(request)
-                try:
-                    request = flow.send(response)
-                except StopIteration:
-                    return response
-                # Refused for want of a nonce, which this request carries (RFC 9449 §9).
-                await response.aclose()
-        finally:
-            flow.close()
-
-    def _request(self, method: str, url: httpx2.URL, headers: Mapping[str, str], body: bytes) -> httpx2.Request:
-        remaining = self.target.policy.mcp_response_bytes - self.received
+    async def _sent(self, method: str, url: str, headers: Mapping[str, str], body: bytes) -> StreamedResponse:
+        policy = self.target.policy
+        remaining = policy.mcp_response_bytes - self.received
         if remaining <= 0:
             raise self._too_large(sentence("%(shown)s sent too much in one session.", shown=self.shown))
-        return httpx2.Request(
-            method,
-            url,
-            headers={**self._headers, **headers},
-            content=body,
-            extensions={SILENCE_EXTENSION: self.target.policy.mcp_seconds, LIMIT_EXTENSION: remaining},
-        )
+        request = HttpRequest(method, url, self._auth.headers_for(method, url, headers, body), body)
+        return await self._transport.send(request, limit_bytes=remaining, silence_seconds=policy.mcp_seconds)
 
-    def _refuse(self, values: list[str]) -> None:
+    def _refuse(self, values: tuple[str, ...]) -> None:
         if self.status == 401:
-            raise Unauthorized(tuple(values))
+            raise Unauthorized(values)
         challenge = bearer_challenge(values)
         if challenge is not None and challenge.error == "insufficient_scope":
-            raise ScopeChallenged(challenge.scope or "", tuple(values))
+            raise ScopeChallenged(challenge.scope or "", values)
 
-    def _next(self, url: httpx2.URL, response: httpx2.Response) -> httpx2.URL:
+    def _next(self, url: str, location: str) -> str:
         """Return where a redirect leads, if everything sent may be sent there as well."""
         if self.status in _KEEPING:
+            here = httpx2.URL(url)
             try:
-                following = url.join(response.headers["location"])
+                following = here.join(location)
             except (httpx2.InvalidURL, UnicodeError):
                 raise self._redirected() from None
-            here = (url.scheme, url.host, url.port, url.userinfo)
-            if (following.scheme, following.host, following.port, following.userinfo) == here:
-                return following
+            if (following.scheme, following.host, following.port, following.userinfo) == (
+                here.scheme,
+                here.host,
+                here.port,
+                here.userinfo,
+            ):
+                return str(following)
         raise self._redirected()
 
     def _redirected(self) -> NetworkFault:
         away = sentence("%(shown)s redirects to an address where nothing of ours is sent.", shown=self.shown)
         return NetworkFault(RedirectRefused(away, document=self.shown))
-
-    def _count(self, received: int) -> None:
-        self.received += received
 
     def _weigh(self, weight: JsonWeight, part: bytes) -> None:
         most = self.target.policy.max_json_values
@@ -224,50 +192,39 @@ class Channel:
         return NetworkFault(ResponseTooLarge(what, document=self.shown))
 
 
-async def _end(response: httpx2.Response, rest: AsyncGenerator[Any]) -> None:
-    try:
-        async with asyncio.timeout(_ENDING_SECONDS), aclosing(rest):
-            async for _ in rest:
-                pass
-    except (TimeoutError, NetworkFault, httpx2.SSEError):
-        pass  # what mattered was said before
-    finally:
-        await response.aclose()
+class EventStream:
+    """The events of one answer, in small parts, so that one flood of them does not keep the loop from the others."""
 
-
-class _Counted(httpx2.AsyncByteStream):
-    """A stream in small parts, so that one flood of events does not keep the loop from the others.
-
-    It ends after ``most`` further bytes, once that is set.
-    """
-
-    def __init__(self, response: httpx2.Response, channel: Channel) -> None:
-        self._stream = _stream_of(response)
+    def __init__(self, response: StreamedResponse, channel: Channel) -> None:
+        self._response = response
         self._channel = channel
         self._weight = JsonWeight()
-        self.most: int | None = None
+        self._parser = EventParser(channel.target.policy.mcp_response_bytes)
+        # What has arrived and is not taken apart yet.
+        self._rest = memoryview(b"")
+        self._found: Iterator[Event] = iter(())
 
-    @property
-    def has_arrived(self) -> bool:
-        """Whether all of it is here, counted or not."""
-        return has_arrived(self._stream)
+    async def next(self) -> Event | None:
+        """Return the next event; ``None`` at the end of the stream.
 
-    async def aclose(self) -> None:
-        await self._stream.aclose()
-
-    async def __aiter__(self) -> AsyncGenerator[bytes]:
-        async for part in self._stream:
-            self._channel._count(len(part))
-            if self.most is not None:
-                self.most -= len(part)
-                if self.most < 0:
-                    return
-            for start in range(0, len(part), _PART_BYTES):
-                piece = part[start : start + _PART_BYTES]
-                self._channel._weigh(self._weight, piece)
-                yield piece
-                if len(part) > _PART_BYTES:
-                    await asyncio.sleep(0)
+        Raises:
+            NetworkFault: The answer is larger than it may be, or broke off.
+            EventTooLarge: An event is larger than an answer may be.
+        """
+        while True:
+            for event in self._found:
+                return event
+            if self._rest:
+                await asyncio.sleep(0)
+            else:
+                part = await self._response.read_some()
+                if not part:
+                    return None
+                self._channel.received += len(part)
+                self._rest = memoryview(part)
+            piece, self._rest = bytes(self._rest[:_PART_BYTES]), self._rest[_PART_BYTES:]
+            self._channel._weigh(self._weight, piece)
+            self._found = self._parser.feed(piece)
 
 
 def parse_json(body: bytes | bytearray | str) -> Any:
@@ -284,18 +241,11 @@ def parse_json(body: bytes | bytearray | str) -> Any:
     return from_json(body, cache_strings="keys")
 
 
-def _stream_of(response: httpx2.Response) -> httpx2.AsyncByteStream:
-    stream = response.stream
-    assert isinstance(stream, httpx2.AsyncByteStream)  # noqa: S101 - the guarded transport makes them
-    return stream
+def _head(response: StreamedResponse) -> HttpResponse:
+    """Return an answer without its body, which nobody has received yet."""
+    return HttpResponse("", response.status, response.headers)
 
 
 def _configured(headers: Mapping[str, str]) -> dict[str, str]:
     lowered = ((name.lower(), value) for name, value in headers.items())
     return {name: value for name, value in lowered if name not in _OWN_HEADERS and not name.startswith("mcp-")}
-
-
-@lru_cache(maxsize=1024)
-def _parsed(url: str) -> httpx2.URL:
-    # Parsing costs more than the rest of building a request, and a process talks to few addresses.
-    return httpx2.URL(url)

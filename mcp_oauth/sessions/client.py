@@ -9,7 +9,6 @@ import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final, TypeVar
 
-import httpx2
 from mcp_types import (
     HEADER_MISMATCH,
     METHOD_NOT_FOUND,
@@ -425,7 +424,7 @@ async def _operation(target: Target, work: Callable[[Session], Awaitable[T]], *,
             channel = Channel(target)
             facts = await _open(channel, opened, afresh=not lost)
             return await work(Session(channel, facts))
-        except (*FAULTS, UnicodeError, httpx2.InvalidURL) as fault:
+        except FAULTS as fault:
             error: McpOAuthError = explained(fault, channel)
             raise error from (None if quotes_secret(fault, target) else fault)
         except asyncio.CancelledError:

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
-import httpx2
 from mcp_types import INVALID_PARAMS
 
 from mcp_oauth.exceptions import DeadlineExceeded, McpOAuthError, ServerRefused, ServerUnreachable, ToolNotFound
@@ -29,11 +28,10 @@ FAULTS: Final = (
     BrokenOff,
     InvalidResult,
     NetworkFault,
-    httpx2.HTTPError,
-    httpx2.StreamError,
     OSError,
+    UnicodeError,
 )
-"""What an exchange may raise besides our own errors and signals; `UnicodeError` and `httpx2.InvalidURL` as well."""
+"""What an exchange may raise besides our own errors and signals."""
 
 
 def explained(fault: BaseException, channel: Channel) -> McpOAuthError:
@@ -62,7 +60,7 @@ def explained(fault: BaseException, channel: Channel) -> McpOAuthError:
                 sentence("%(shown)s sent a result that does not follow the MCP specification.", shown=shown),
                 document=shown,
             )
-        case UnicodeError() | httpx2.InvalidURL():
+        case UnicodeError():
             return ServerUnreachable(
                 sentence("A request to %(shown)s cannot be sent over HTTP.", shown=shown), document=shown
             )

@@ -13,11 +13,9 @@ from functools import partial
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
-import httpx2
-
 from mcp_oauth.exceptions import DeadlineExceeded, ServerUnreachable
 from mcp_oauth.net.policy import NetworkPolicy
-from mcp_oauth.net.transport import guarded_transport
+from mcp_oauth.net.transport import GuardedTransport
 from mcp_oauth.sentences import sentence
 
 logger = logging.getLogger(__name__)
@@ -81,9 +79,9 @@ class _State:
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self.worker: _LoopThread | None = None
-        self.transports: WeakKeyDictionary[
-            asyncio.AbstractEventLoop, dict[NetworkPolicy, httpx2.AsyncBaseTransport]
-        ] = WeakKeyDictionary()
+        self.transports: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[NetworkPolicy, GuardedTransport]] = (
+            WeakKeyDictionary()
+        )
 
 
 _state = _State()
@@ -267,11 +265,8 @@ def _cancel_too(
         loop.call_soon_threadsafe(task.cancel)
 
 
-def shared_transport(policy: NetworkPolicy) -> httpx2.AsyncBaseTransport:
-    """Return the running loop's guarded transport for a policy, with its connection pool.
-
-    Closing what is returned does nothing, so an ``httpx2.AsyncClient`` may borrow it.
-    """
+def shared_transport(policy: NetworkPolicy) -> GuardedTransport:
+    """Return the running loop's guarded transport for a policy, with its connection pool; the loop closes it."""
     loop = asyncio.get_running_loop()
     with _state.lock:
         transports = _state.transports.get(loop)
@@ -281,19 +276,8 @@ def shared_transport(policy: NetworkPolicy) -> httpx2.AsyncBaseTransport:
                 del _state.transports[other]
             transports = _state.transports[loop] = {}
         if policy not in transports:
-            transports[policy] = guarded_transport(policy)
-        return _Borrowed(transports[policy])
-
-
-class _Borrowed(httpx2.AsyncBaseTransport):
-    def __init__(self, lender: httpx2.AsyncBaseTransport) -> None:
-        self._lender = lender
-
-    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
-        return await self._lender.handle_async_request(request)
-
-    async def aclose(self) -> None:
-        """Leave the pool open: it belongs to the loop."""
+            transports[policy] = GuardedTransport(policy)
+        return transports[policy]
 
 
 def _worker_for_others() -> _LoopThread:
@@ -317,6 +301,6 @@ def _too_late(timeout: float) -> DeadlineExceeded:
     return DeadlineExceeded(sentence("The operation did not finish within %(timeout)g seconds.", timeout=timeout))
 
 
-def _take_transports(loop: asyncio.AbstractEventLoop) -> list[httpx2.AsyncBaseTransport]:
+def _take_transports(loop: asyncio.AbstractEventLoop) -> list[GuardedTransport]:
     with _state.lock:
         return list(_state.transports.pop(loop, {}).values())

@@ -120,7 +120,7 @@ class Session:
             meta["progressToken"] = number
         message = {"jsonrpc": "2.0", "id": number, "method": method}
         message["params"] = {**params, "_meta": meta} if meta else params
-        result, _headers = await rpc.request(
+        result, _response = await rpc.request(
             self.channel,
             message,
             {**own, **headers} if headers else own,
@@ -192,14 +192,14 @@ async def handshake(channel: Channel) -> Facts:
     }
     message = {"jsonrpc": "2.0", "id": next(facts.numbers), "method": "initialize", "params": params}
     before = channel.received
-    result, headers = await rpc.request(channel, message, {}, reply_headers={})
+    result, response = await rpc.request(channel, message, {}, reply_headers={})
     _require_brevity(channel, channel.received - before)
     validated(InitializeResult, result)
     if result["protocolVersion"] not in HANDSHAKE_PROTOCOL_VERSIONS:
         raise InvalidResult
     facts.version = result["protocolVersion"]
     facts.capabilities, facts.info = result["capabilities"], result["serverInfo"]
-    session_id = headers.get("mcp-session-id", "")
+    session_id = response.header("mcp-session-id") or ""
     if len(session_id) > _LONGEST_SESSION_ID or not session_id.isascii() or not session_id.isprintable():
         raise InvalidResult
     facts.session_id = session_id

@@ -12,12 +12,13 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Final, Protocol
 
-import httpx2
 from mcp_types import METHOD_NOT_FOUND
 
 from mcp_oauth.exceptions import ServerUnreachable
 from mcp_oauth.net.faults import NetworkFault
+from mcp_oauth.net.transport import StreamedResponse
 from mcp_oauth.sessions.channel import Channel, parse_json
+from mcp_oauth.sessions.events import EventTooLarge
 from mcp_oauth.sessions.loop import in_background
 from mcp_oauth.sessions.signals import ScopeChallenged, Unauthorized
 
@@ -86,8 +87,8 @@ async def request(
     reply_headers: Mapping[str, str],
     listener: Listener | None = None,
     tell_when_cancelled: bool = False,
-) -> tuple[dict[str, Any], httpx2.Headers]:
-    """Send a request and return its result with the HTTP headers it came under.
+) -> tuple[dict[str, Any], StreamedResponse]:
+    """Send a request and return its result with the head of the HTTP response it came in.
 
     ``reply_headers`` go with what we send besides: answers to the server's own requests, and resumptions. With
     ``tell_when_cancelled`` a server is told that nobody waits any more (before 2026-07-28, where closing the connection
@@ -100,7 +101,7 @@ async def request(
     exchange = _Exchange(channel, message["id"], reply_headers, listener or Deaf())
     try:
         async with exchange.answering(), channel.send("POST", headers, encoded(message)) as response:
-            return await exchange.outcome(response), response.headers
+            return await exchange.outcome(response), response
     except asyncio.CancelledError:
         if tell_when_cancelled:
             cancelled = {"requestId": message["id"], "reason": "nobody waits for it any more"}
@@ -185,7 +186,7 @@ class _Exchange:
             for reply in self._replies:
                 reply.cancel()
 
-    async def outcome(self, response: httpx2.Response) -> dict[str, Any]:
+    async def outcome(self, response: StreamedResponse) -> dict[str, Any]:
         """Return the result an answer holds."""
         channel = self._channel
         status, media_type = channel.status, channel.media_type
@@ -201,11 +202,11 @@ class _Exchange:
             return result
         raise NotMcp(status, media_type)
 
-    async def overheard(self, response: httpx2.Response) -> None:
+    async def overheard(self, response: StreamedResponse) -> None:
         """Hand on everything a stream holds; a response to nothing we asked is none."""
         await self._listen(response)
 
-    async def _streamed(self, response: httpx2.Response) -> dict[str, Any]:
+    async def _streamed(self, response: StreamedResponse) -> dict[str, Any]:
         """Return the result from a stream, resuming it where the server made that possible."""
         found = await self._listen(response)
         for _ in range(_MAX_RESUMPTIONS):
@@ -221,16 +222,16 @@ class _Exchange:
             raise BrokenOff
         return found
 
-    async def _listen(self, response: httpx2.Response) -> dict[str, Any] | None:
+    async def _listen(self, response: StreamedResponse) -> dict[str, Any] | None:
         """Read a stream up to the response; ``None`` where it ends before."""
         resumable = understood = False
         events = self._channel.events(response)
         try:
-            async for event in events:
+            while (event := await events.next()) is not None:
                 if event.id:
                     self._last_event, resumable = event.id, True
                 if event.retry is not None:
-                    self._retry_ms = max(event.retry, 0)
+                    self._retry_ms = event.retry
                 if event.event != "message" or not event.data:
                     continue
                 try:
@@ -243,7 +244,7 @@ class _Exchange:
         except RpcError:
             understood = True
             raise
-        except httpx2.SSEError:
+        except EventTooLarge:
             raise BrokenOff from None
         except NetworkFault as fault:
             # A connection that breaks is what resuming is for; an answer that is too large stays so.
@@ -251,9 +252,7 @@ class _Exchange:
                 raise
         finally:
             if understood:
-                self._channel.let_end(response, events)
-            else:
-                await events.aclose()
+                self._channel.let_end(response)
         return None
 
     def _taken(self, document: Any, status: int) -> dict[str, Any] | None:

@@ -7,7 +7,7 @@ import contextlib
 import itertools
 import json
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any
@@ -18,9 +18,11 @@ from django.contrib.auth.models import User
 from django.test import Client as Browser
 
 from mcp_oauth import acall_tool, call_tool
+from mcp_oauth.messages import HttpRequest
 from mcp_oauth.models import McpServer
+from mcp_oauth.net.fetch import fetch
 from mcp_oauth.net.policy import NetworkPolicy
-from mcp_oauth.net.transport import guarded_transport
+from mcp_oauth.net.transport import GuardedTransport
 from tests.bench.timing import Once
 
 TOOL = "add"
@@ -66,18 +68,37 @@ def _get(url: str) -> Any:
 async def raw_post(recorded: Recorded) -> AsyncIterator[Once]:
     """Send the same request over one plain ``httpx2`` client."""
     async with httpx2.AsyncClient(trust_env=False, timeout=30) as client:
-        yield await _posting(client, recorded)
+
+        async def post(headers: dict[str, str], body: bytes) -> tuple[str, str]:
+            answer = await client.post(recorded.url, headers=headers, content=body)
+            return answer.headers["content-type"], answer.text
+
+        yield await _posting(client, recorded, post)
 
 
 @contextlib.asynccontextmanager
 async def guarded_post(recorded: Recorded) -> AsyncIterator[Once]:
-    """Send the same request through the guarded transport."""
-    transport = guarded_transport(NetworkPolicy(allow_loopback=True))
-    async with httpx2.AsyncClient(transport=transport, timeout=30) as client:
-        yield await _posting(client, recorded)
+    """Send the same request through the guarded transport, and read the whole answer."""
+    policy = NetworkPolicy(allow_loopback=True)
+    transport = GuardedTransport(policy)
+
+    async def post(headers: dict[str, str], body: bytes) -> tuple[str, str]:
+        answer = await fetch(transport, HttpRequest("POST", recorded.url, headers, body), policy=policy)
+        return answer.header("content-type") or "", answer.body.decode()
+
+    try:
+        async with httpx2.AsyncClient(trust_env=False, timeout=30) as client:
+            yield await _posting(client, recorded, post)
+    finally:
+        await transport.aclose()
 
 
-async def _posting(client: httpx2.AsyncClient, recorded: Recorded) -> Once:
+async def _posting(
+    client: httpx2.AsyncClient,
+    recorded: Recorded,
+    post: Callable[[dict[str, str], bytes], Awaitable[tuple[str, str]]],
+) -> Once:
+    """Return what sends the request; ``post`` returns the media type and text of the answer."""
     headers, numbers = dict(recorded.headers), itertools.count(1000)
     if _SESSION_ID in headers:
         headers[_SESSION_ID] = await _session_of_its_own(client, recorded)
@@ -85,8 +106,7 @@ async def _posting(client: httpx2.AsyncClient, recorded: Recorded) -> Once:
     async def once() -> None:
         # A number of its own: a server of the older kind tells the answers of a session apart by it.
         body = json.dumps({**recorded.message, "id": next(numbers)}).encode()
-        response = await client.post(recorded.url, headers=headers, content=body)
-        expect_sum(_message(response)["result"]["structuredContent"])
+        expect_sum(_message(*await post(headers, body))["result"]["structuredContent"])
 
     return once
 
@@ -165,9 +185,8 @@ def raw_times(recorded: Recorded, calls: int) -> list[tuple[float, float]]:
     return asyncio.run(one_after_the_other())
 
 
-def _message(response: httpx2.Response) -> Any:
-    text = response.text
-    if response.headers["content-type"].startswith("text/event-stream"):
+def _message(media_type: str, text: str) -> Any:
+    if media_type.startswith("text/event-stream"):
         text = next(line[5:] for line in text.splitlines() if line.startswith("data:") and "result" in line)
     return json.loads(text)
 

@@ -14,7 +14,7 @@ import statistics
 import threading
 import time
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -23,7 +23,7 @@ from django.db import connection
 
 from mcp_oauth.crypto import KeyRing
 from mcp_oauth.models import McpServer
-from mcp_oauth.net import transport
+from mcp_oauth.net.transport import GuardedTransport, StreamedResponse
 from mcp_oauth.sessions import loop
 from tests.bench import contenders
 from tests.bench.calls import KINDS
@@ -170,17 +170,12 @@ class _Stopwatch:
 
         return timed
 
-    def body(self, parts_of: Callable[..., Any]) -> Callable[..., Any]:
-        @functools.wraps(parts_of)
-        async def timed(stream: Any) -> AsyncIterator[bytes]:
-            parts = parts_of(stream)
-            while True:
-                # Waiting for a part counts as the exchange's, whoever waits.
-                with self.under_way():
-                    part = await anext(parts, None)
-                if part is None:
-                    return
-                yield part
+    def reading(self, read: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(read)
+        async def timed(*arguments: Any) -> Any:
+            # Waiting for a part counts as the exchange's, whoever waits.
+            with self.under_way():
+                return await read(*arguments)
 
         return timed
 
@@ -203,8 +198,8 @@ class _Stopwatch:
 def _at_every_seam(watch: _Stopwatch) -> Iterator[None]:
     seams: list[tuple[Any, str, Callable[..., Any]]] = [
         (loop, "run", watch.hop),
-        (transport._GuardedTransport, "_exchange", watch.exchange),
-        (transport._BoundedStream, "__aiter__", watch.body),
+        (GuardedTransport, "_exchange", watch.exchange),
+        (StreamedResponse, "read_some", watch.reading),
         (KeyRing, "open", watch.sealing),
         (KeyRing, "seal", watch.sealing),
     ]

@@ -9,10 +9,11 @@ import sys
 import threading
 import time
 
-import httpx2
 import pytest
 
 from mcp_oauth.exceptions import DeadlineExceeded, ServerUnreachable
+from mcp_oauth.messages import HttpRequest
+from mcp_oauth.net.fetch import fetch
 from mcp_oauth.net.policy import NetworkPolicy
 from mcp_oauth.sessions import loop
 from tests.servers.peer import http_answer, running_peer
@@ -184,8 +185,7 @@ def test_a_transport_is_shared_per_policy_and_outlives_its_borrowers() -> None:
     policy = NetworkPolicy(allow_loopback=True, max_connections=7)
 
     async def borrow(url: str, policy: NetworkPolicy) -> int:
-        async with httpx2.AsyncClient(transport=loop.shared_transport(policy), trust_env=False) as borrower:
-            return (await borrower.get(url)).status_code
+        return (await fetch(loop.shared_transport(policy), HttpRequest("GET", url), policy=policy)).status
 
     with running_peer(lambda received: http_answer()) as peer:
         for _ in range(3):
@@ -221,6 +221,8 @@ def run_script(script: str, *arguments: str) -> subprocess.CompletedProcess[str]
 
 PREFACE = """
 import os, sys, threading
+from mcp_oauth.messages import HttpRequest
+from mcp_oauth.net.fetch import fetch
 from mcp_oauth.messages import HttpRequest
 from mcp_oauth.net.fetch import fetch
 from mcp_oauth.net.policy import NetworkPolicy

@@ -8,6 +8,7 @@ import json
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from types import EllipsisType
 from typing import Any
 
 import pytest
@@ -475,6 +476,26 @@ def test_calls_that_are_answered_in_events_share_a_connection(outcome: dict[str,
         assert (len(peer.requests), peer.connections) == (3, 1)
 
 
+def test_an_answer_that_ends_after_it_was_understood_keeps_its_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(channel, "_ENDING_SECONDS", 10)
+    understood = threading.Event()
+
+    def late(received: Received) -> Iterator[bytes | EllipsisType]:
+        yield in_events({"id": json.loads(received.body)["id"], "result": DONE}, whole=False)
+        assert understood.wait(10)
+        yield b"5\r\n:bye\n\r\n0\r\n\r\n"
+        yield ...
+
+    with running_peer(late) as peer:
+        # With one at a time, the second call begins when the first one's answer has ended.
+        target = warm(peer, policy={"max_connections_per_origin": 1})
+        assert call(target, "look").text == "done"
+        understood.set()
+        assert call(target, "look").text == "done"
+
+        assert (len(peer.requests), peer.connections) == (2, 1)
+
+
 def test_a_server_that_leaves_its_answer_open_delays_nobody_and_loses_its_connection() -> None:
     left = threading.Event()
 
@@ -496,7 +517,7 @@ def test_a_server_that_leaves_its_answer_open_delays_nobody_and_loses_its_connec
 
 
 def test_of_what_follows_the_answer_little_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(channel, "_ENDING_SECONDS", 5)
+    monkeypatch.setattr(channel, "_ENDING_SECONDS", 1)
     sent: list[int] = []
     broken = threading.Event()
 

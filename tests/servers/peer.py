@@ -9,6 +9,7 @@ import struct
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from types import EllipsisType
 
 
 @dataclass(frozen=True)
@@ -21,8 +22,9 @@ class Received:
     body: bytes
 
 
-Reply = bytes | Iterable[bytes | None]
-"""A whole answer, or the pieces of one after which the connection ends; ``None`` among them resets it at once."""
+Reply = bytes | Iterable[bytes | EllipsisType | None]
+"""A whole answer, or the pieces of one after which the connection ends; ``None`` among them resets it at once, and
+``...`` ends the answer alone, so that the connection serves the next request."""
 
 Answer = Callable[[Received], Reply]
 
@@ -133,8 +135,11 @@ def _converse(peer: Peer, stream: socket.socket, answer: Answer) -> None:
                 stream.sendall(reply)
                 continue
             for piece in reply:
+                if piece is ...:
+                    break
                 if piece is None:
                     stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
                     return
                 stream.sendall(piece)
-            return
+            else:
+                return

@@ -21,7 +21,7 @@ from mcp_oauth.exceptions import (
 from mcp_oauth.messages import HttpRequest, HttpResponse
 from mcp_oauth.net.fetch import fetch
 from mcp_oauth.net.policy import NetworkPolicy
-from mcp_oauth.net.transport import guarded_transport
+from mcp_oauth.net.transport import GuardedTransport
 from tests.servers.peer import Peer, Received, drip, http_answer, running_peer
 
 DEVELOPMENT = NetworkPolicy(allow_loopback=True)
@@ -29,7 +29,7 @@ DEVELOPMENT = NetworkPolicy(allow_loopback=True)
 
 def fetched(url: str, method: str = "GET", *, policy: NetworkPolicy = DEVELOPMENT, **options: Any) -> HttpResponse:
     async def work() -> HttpResponse:
-        transport = guarded_transport(policy)
+        transport = GuardedTransport(policy)
         request = HttpRequest(method, url, options.pop("headers", {}), options.pop("body", b""))
         try:
             return await fetch(transport, request, policy=policy, **options)
@@ -80,7 +80,7 @@ def test_a_stream_that_is_never_enough_is_read_to_its_end() -> None:
 
 
 async def _fetched_once(request: HttpRequest) -> HttpResponse:
-    transport = guarded_transport(DEVELOPMENT)
+    transport = GuardedTransport(DEVELOPMENT)
     try:
         return await fetch(transport, request, policy=DEVELOPMENT, deadline_seconds=5)
     finally:
@@ -204,7 +204,7 @@ def test_a_document_beyond_the_policys_limit_is_refused() -> None:
 @pytest.mark.requirement("T36")
 def test_no_cookie_is_kept() -> None:
     async def twice(peer: Peer) -> None:
-        transport = guarded_transport(DEVELOPMENT)
+        transport = GuardedTransport(DEVELOPMENT)
         try:
             for _ in range(2):
                 await fetch(transport, HttpRequest("GET", peer.url()), policy=DEVELOPMENT)

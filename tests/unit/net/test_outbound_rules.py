@@ -7,21 +7,22 @@ import ssl
 from pathlib import Path
 from typing import Any
 
-import httpx2
 import pytest
 from AntiSSRF import IPAddressRanges
 from django.core.exceptions import ImproperlyConfigured
 
 from mcp_oauth.conf import McpOAuthSettings
 from mcp_oauth.exceptions import AddressBlocked, DeadlineExceeded, ServerUnreachable
+from mcp_oauth.messages import HttpRequest
 from mcp_oauth.net import dialling
 from mcp_oauth.net.addresses import blocked_kind
 from mcp_oauth.net.budget import request_budget
 from mcp_oauth.net.faults import NetworkFault
 from mcp_oauth.net.policy import NetworkPolicy
-from mcp_oauth.net.transport import guarded_transport
+from mcp_oauth.net.transport import GuardedTransport
 from tests.servers.peer import drip, http_answer, running_peer
 from tests.unit.net.proxy import running_proxy
+from tests.unit.net.reading import read_all
 from tests.unit.net.test_transport import DEVELOPMENT, answering, certificate, dialled, refused, send
 
 __all__ = ["dialled"]
@@ -200,20 +201,18 @@ def test_a_slow_origin_leaves_the_others_their_connections() -> None:
     policy = NetworkPolicy(allow_loopback=True, max_connections_per_origin=2, connect_seconds=0.3)
 
     async def work(slow: str, quick: str) -> tuple[list[Any], int]:
-        transport = guarded_transport(policy)
+        transport = GuardedTransport(policy)
         try:
-            held = [await transport.handle_async_request(httpx2.Request("GET", slow)) for _ in range(2)]
-            outcomes = await asyncio.gather(
-                transport.handle_async_request(httpx2.Request("GET", slow)), return_exceptions=True
-            )
-            other = await transport.handle_async_request(httpx2.Request("GET", quick))
-            await other.aread()
+            held = [await transport.send(HttpRequest("GET", slow)) for _ in range(2)]
+            outcomes = await asyncio.gather(transport.send(HttpRequest("GET", slow)), return_exceptions=True)
+            other = await transport.send(HttpRequest("GET", quick))
+            await read_all(other)
             # A slot comes back with its answer's end.
-            await held[0].aclose()
-            again = await transport.handle_async_request(httpx2.Request("GET", slow))
+            held[0].close()
+            again = await transport.send(HttpRequest("GET", slow))
             for response in (held[1], again):
-                await response.aclose()
-            return list(outcomes), other.status_code
+                response.close()
+            return list(outcomes), other.status
         finally:
             await transport.aclose()
 
@@ -235,17 +234,15 @@ def test_all_origins_together_use_no_more_connections_than_they_may() -> None:
     policy = NetworkPolicy(allow_loopback=True, max_connections=2, connect_seconds=0.3)
 
     async def work(*urls: str) -> tuple[object, int]:
-        transport = guarded_transport(policy)
+        transport = GuardedTransport(policy)
         try:
-            held = [await transport.handle_async_request(httpx2.Request("GET", url)) for url in urls[:2]]
-            [third] = await asyncio.gather(
-                transport.handle_async_request(httpx2.Request("GET", urls[2])), return_exceptions=True
-            )
+            held = [await transport.send(HttpRequest("GET", url)) for url in urls[:2]]
+            [third] = await asyncio.gather(transport.send(HttpRequest("GET", urls[2])), return_exceptions=True)
             for response in held:
-                await response.aclose()
-            again = await transport.handle_async_request(httpx2.Request("GET", urls[2]))
-            await again.aread()
-            return third, again.status_code
+                response.close()
+            again = await transport.send(HttpRequest("GET", urls[2]))
+            await read_all(again)
+            return third, again.status
         finally:
             await transport.aclose()
 
@@ -266,20 +263,20 @@ def test_all_origins_together_use_no_more_connections_than_they_may() -> None:
 
 def test_an_operation_sends_no_more_requests_than_it_may() -> None:
     async def work(url: str) -> list[int | str]:
-        transport = guarded_transport(DEVELOPMENT)
+        transport = GuardedTransport(DEVELOPMENT)
         seen: list[int | str] = []
         try:
             with request_budget(3):
                 for _ in range(5):
                     try:
-                        response = await transport.handle_async_request(httpx2.Request("GET", url))
-                        await response.aread()
-                        seen.append(response.status_code)
+                        response = await transport.send(HttpRequest("GET", url))
+                        await read_all(response)
+                        seen.append(response.status)
                     except NetworkFault as fault:
                         seen.append(fault.error.code)
-            response = await transport.handle_async_request(httpx2.Request("GET", url))
-            await response.aread()
-            seen.append(response.status_code)
+            response = await transport.send(HttpRequest("GET", url))
+            await read_all(response)
+            seen.append(response.status)
         finally:
             await transport.aclose()
         return seen

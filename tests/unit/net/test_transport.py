@@ -10,14 +10,13 @@ import select
 import socket
 import ssl
 import tracemalloc
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from threading import Event, Thread
 from typing import Any
 
 import aiohappyeyeballs
 import aiohttp
-import httpx2
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -31,12 +30,14 @@ from mcp_oauth.exceptions import (
     ResponseTooLarge,
     ServerUnreachable,
 )
+from mcp_oauth.messages import HttpRequest
 from mcp_oauth.net import dialling
 from mcp_oauth.net.dialling import GuardedConnector, Resolver
 from mcp_oauth.net.faults import NetworkFault, shown_url, translate_fault
 from mcp_oauth.net.policy import NetworkPolicy
-from mcp_oauth.net.transport import LIMIT_EXTENSION, guarded_transport
+from mcp_oauth.net.transport import GuardedTransport
 from tests.servers.peer import Peer, Received, http_answer, running_peer
+from tests.unit.net.reading import read_all
 
 DEVELOPMENT = NetworkPolicy(allow_loopback=True)
 PRODUCTION = NetworkPolicy()
@@ -46,23 +47,21 @@ def send(
     url: str,
     policy: NetworkPolicy = DEVELOPMENT,
     *,
+    method: str = "GET",
+    headers: Mapping[str, str] | None = None,
     resolve: Resolver | None = None,
     times: int = 1,
-    **options: Any,
+    limit_bytes: int | None = None,
 ) -> list[tuple[int, bytes]]:
     """Send a request through one guarded transport, ``times`` times, and return the answers."""
 
     async def work() -> list[tuple[int, bytes]]:
-        transport = guarded_transport(policy, resolve=resolve)
+        transport = GuardedTransport(policy, resolve=resolve)
         answers = []
         try:
             for _ in range(times):
-                request = httpx2.Request(options.pop("method", "GET"), url, **options)
-                response = await transport.handle_async_request(request)
-                try:
-                    answers.append((response.status_code, await response.aread()))
-                finally:
-                    await response.aclose()
+                response = await transport.send(HttpRequest(method, url, headers or {}), limit_bytes=limit_bytes)
+                answers.append((response.status, await read_all(response)))
         finally:
             await transport.aclose()
         return answers
@@ -345,7 +344,7 @@ def test_a_hundred_megabytes_are_cut_off_at_the_limit_without_being_kept() -> No
     with running_peer(endless) as peer:
         tracemalloc.start()
         try:
-            refused(ResponseTooLarge, peer.url(), extensions={LIMIT_EXTENSION: 1_000_000})
+            refused(ResponseTooLarge, peer.url(), limit_bytes=1_000_000)
             peak = tracemalloc.get_traced_memory()[1]
         finally:
             tracemalloc.stop()
@@ -355,8 +354,8 @@ def test_a_hundred_megabytes_are_cut_off_at_the_limit_without_being_kept() -> No
 
 def test_a_body_of_exactly_the_limit_is_accepted() -> None:
     with running_peer(lambda received: http_answer(body=b"x" * 100)) as peer:
-        assert send(peer.url(), extensions={LIMIT_EXTENSION: 100}) == [(200, b"x" * 100)]
-        refused(ResponseTooLarge, peer.url(), extensions={LIMIT_EXTENSION: 99})
+        assert send(peer.url(), limit_bytes=100) == [(200, b"x" * 100)]
+        refused(ResponseTooLarge, peer.url(), limit_bytes=99)
 
 
 @pytest.mark.parametrize(
@@ -395,14 +394,10 @@ def test_one_dropped_answer_leaves_its_siblings_alone() -> None:
         return http_answer(body=b"good")
 
     async def work(peer: Peer) -> list[Any]:
-        transport = guarded_transport(DEVELOPMENT)
+        transport = GuardedTransport(DEVELOPMENT)
 
         async def one(path: str) -> bytes:
-            response = await transport.handle_async_request(httpx2.Request("GET", peer.url(path)))
-            try:
-                return await response.aread()
-            finally:
-                await response.aclose()
+            return await read_all(await transport.send(HttpRequest("GET", peer.url(path))))
 
         try:
             return await asyncio.gather(*(one(path) for path in ("/good", "/bad", "/good")), return_exceptions=True)
@@ -419,7 +414,7 @@ def test_one_dropped_answer_leaves_its_siblings_alone() -> None:
 @pytest.mark.parametrize("value", ["secret\r\nx-evil: 1", "secret\x00", "secret\n", " secret"])
 def test_a_header_that_http_forbids_is_not_sent_and_not_quoted(value: str) -> None:
     with running_peer(lambda received: http_answer()) as peer:
-        error = refused(ServerUnreachable, peer.url(), headers=[(b"x-key", value.encode())])
+        error = refused(ServerUnreachable, peer.url(), headers={"x-key": value})
 
     assert peer.connections == 0
     assert "secret" not in error.user_message
