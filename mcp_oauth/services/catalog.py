@@ -203,7 +203,7 @@ def tool_counts(known: Iterable[tuple[McpServer, StoredListing]]) -> dict[uuid.U
 
 def catalogue_of(server: McpServer, listed: Listed) -> Catalogue:
     """Return what a listing offers a person, without the tools that may not be run."""
-    tools = _tools(listed.entries)
+    tools = _tools(listed.entries) if listed.tools is None else listed.tools
     allowed = tools
     if tool_policy.is_restricted(server):
         allowed = tuple(tool for tool in tools if tool_policy.allows(server, tool.name))

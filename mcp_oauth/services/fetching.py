@@ -22,7 +22,7 @@ from mcp_oauth.services.hot_listings import Head
 from mcp_oauth.services.listing_owners import Asker, Kind
 from mcp_oauth.services.steps import Plan, WireStep
 from mcp_oauth.services.workspaces import Person
-from mcp_oauth.sessions.results import EntryListing, ToolListing
+from mcp_oauth.sessions.results import EntryListing, ToolDescription, ToolListing
 from mcp_oauth.sessions.target import Target
 
 # As the client spells them.
@@ -35,11 +35,15 @@ _ENTRIES: dict[Kind, Literal["prompts", "resources", "resource_templates"]] = {
 
 @dataclass(frozen=True)
 class Listed:
-    """The entries of a listing, in the wire's spelling, and how old they are."""
+    """The entries of a listing, in the wire's spelling, and how old they are.
+
+    ``tools`` are the same, of a listing of tools that has just come.
+    """
 
     entries: list[dict[str, Any]] = field(repr=False)
     truncated: bool
     fetched_at: datetime
+    tools: tuple[ToolDescription, ...] | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True)
@@ -50,11 +54,12 @@ class Arrived:
     flight: Flight | None
     protocol_version: str
     discover_result: dict[str, Any] | None = field(repr=False)
+    tools: tuple[ToolDescription, ...] | None = field(repr=False)
 
     @property
     def listed(self) -> Listed:
         """The listing."""
-        return Listed(self.fetched.entries, self.fetched.truncated, self.fetched.asked_at)
+        return Listed(self.fetched.entries, self.fetched.truncated, self.fetched.asked_at, self.tools)
 
 
 def plan_listing(
@@ -114,7 +119,8 @@ def _plan_to_ask(
     answer: ToolListing | EntryListing = yield from on_behalf(
         own.server, user, _question(own.kind), seconds=settings.LIST_SECONDS, grant=own.grant, note=note
     )
-    entries = [tool.to_json() for tool in answer.tools] if isinstance(answer, ToolListing) else list(answer.entries)
+    tools = answer.tools if isinstance(answer, ToolListing) else None
+    entries = list(answer.entries) if isinstance(answer, EntryListing) else [tool.to_json() for tool in answer.tools]
     fetched = Fetched(
         asker,
         entries,
@@ -126,7 +132,7 @@ def _plan_to_ask(
     )
     # Now, while others may still be on their way, and not when all have come and are stored together.
     _ = fetched.digest
-    return Arrived(fetched, flight, answer.protocol_version, answer.discover_result)
+    return Arrived(fetched, flight, answer.protocol_version, answer.discover_result, tools)
 
 
 def _question(kind: str) -> Callable[[Target], Coroutine[Any, Any, Any]]:

@@ -189,6 +189,7 @@ def _headers_are_valid(schema: Any) -> bool:
 
 
 def _description(entry: dict[str, Any]) -> ToolDescription:
+    """Return a valid tool as it is read back once it was stored."""
     annotations = entry.get("annotations") or {}
     title = annotations.get("title")
     return ToolDescription(
@@ -197,5 +198,5 @@ def _description(entry: dict[str, Any]) -> ToolDescription:
         description=entry.get("description") or "",
         input_schema=entry["inputSchema"],
         annotations=annotations,
-        output_schema=entry.get("outputSchema"),
+        output_schema=entry.get("outputSchema") or None,
     )

@@ -260,7 +260,7 @@ def is_storable(text: str) -> bool:
     """
     if _UNSTORABLE.search(text) is not None:
         return False
-    return not any(sign in text for sign in ("\\u0000", "NaN", "Infinity"))
+    return "\\u0000" not in text and "NaN" not in text and "Infinity" not in text
 
 
 def _text(value: object) -> str:

@@ -34,8 +34,11 @@ def base_url_of(listener: socket.socket) -> str:
     return f"http://{host}:{port}"
 
 
-def configuration(app: ASGIApp) -> uvicorn.Config:
-    """Return how every peer is served: HTTP/1.1, quiet, open streams cut off when it stops."""
+def configuration(app: ASGIApp, *, idle_seconds: int = 5) -> uvicorn.Config:
+    """Return how every peer is served: HTTP/1.1, quiet, open streams cut off when it stops.
+
+    A connection that is idle for ``idle_seconds`` is closed.
+    """
     return uvicorn.Config(
         app,
         loop="asyncio",
@@ -48,6 +51,7 @@ def configuration(app: ASGIApp) -> uvicorn.Config:
         proxy_headers=False,
         server_header=False,
         timeout_graceful_shutdown=1,
+        timeout_keep_alive=idle_seconds,
     )
 
 

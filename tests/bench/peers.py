@@ -23,6 +23,9 @@ from tests.bench.slow_peers import serve_slowly
 from tests.servers.mcp import build_mcp
 from tests.servers.serving import serve_on
 
+# Contenders take turns. Whoever's turn comes does not meet a connection that is just being closed: the plain client
+# among them would fail there.
+_IDLE_SECONDS = 120
 # What belongs to one connection and not to the request.
 _HOP = frozenset({"host", "content-length", "connection", "accept-encoding", "transfer-encoding"})
 
@@ -108,7 +111,7 @@ def main() -> None:
     with ExitStack() as stack:
         listeners = {kind: listening_socket() for kind in kinds}
         for kind, app in kinds.items():
-            stack.enter_context(serve_on(listeners[kind], Counting(app)))
+            stack.enter_context(serve_on(listeners[kind], Counting(app), idle_seconds=_IDLE_SECONDS))
         addresses: dict[str, Any] = {kind: f"{base_url_of(listeners[kind])}{MCP_PATH}" for kind in kinds}
         addresses["slow"] = stack.enter_context(serve_slowly())
         print(json.dumps(addresses), flush=True)

@@ -65,6 +65,23 @@ def test_a_listing_is_used_again_for_as_long_as_its_server_says(
     assert timedelta(0) <= fresh_until - began - timedelta(seconds=seconds) < timedelta(seconds=30)
 
 
+def test_what_has_just_come_reads_as_what_was_stored(team: MakeTeam) -> None:
+    at = team("ada")
+    at.offering.tools = [
+        tool("plain"),
+        {**tool("empty"), "title": "", "description": None, "annotations": None, "outputSchema": {}},
+        {**tool("whole"), "title": "Whole", "annotations": {"title": "T"}, "outputSchema": {"type": "object"}},
+        {**tool("titled"), "annotations": {"title": "From its annotations", "readOnlyHint": True}, "other": 1},
+    ]
+
+    came = list_tools(at.server, at.ada, refresh=True)
+    stored = list_tools(at.server, at.ada)
+
+    assert [found.name for found in came] == ["plain", "empty", "whole", "titled"]
+    assert list(came) == list(stored)
+    assert at.offering.listings() == 1
+
+
 def test_a_schema_keeps_the_order_of_its_members_wherever_it_is_kept(team: MakeTeam) -> None:
     properties = {"title": {"type": "string"}, "a": {}, "zebra": {}}
     at = team("ada", offering=Offering(tools=[tool("look", properties=properties)]))

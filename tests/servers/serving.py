@@ -66,10 +66,10 @@ class ThreadedServer(uvicorn.Server):
 
 
 @contextmanager
-def serve_on(listener: socket.socket, app: ASGIApp) -> Iterator[str]:
+def serve_on(listener: socket.socket, app: ASGIApp, *, idle_seconds: int = 5) -> Iterator[str]:
     """Serve on a socket that already listens; yield the base URL without a trailing slash."""
     base_url = base_url_of(listener)
-    server = ThreadedServer(configuration(app))
+    server = ThreadedServer(configuration(app, idle_seconds=idle_seconds))
     failure: list[BaseException] = []
 
     def run() -> None:
