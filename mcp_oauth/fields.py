@@ -33,6 +33,9 @@ __all__ = [
 
 _Value = TypeVar("_Value")
 
+# Made once: `json.dumps` makes an encoder for each value.
+_compact = json.JSONEncoder(separators=(",", ":")).encode
+
 
 class SealedText(str):
     """Sealed text as the database holds it; what ``values()`` and ``values_list()`` return."""
@@ -291,7 +294,7 @@ class _EncryptedField(_ModelField[_Value]):
         owner = [
             _text_of(instance, cast("models.Field[Any, Any]", self.model._meta.get_field(name))) for name in self.owner
         ]
-        return json.dumps([self.label, key, owner], separators=(",", ":")).encode("ascii")
+        return _compact([self.label, key, owner]).encode("ascii")
 
     def open(self, sealed: str, associated_data: bytes) -> bytes:
         """Return the plaintext of a sealed value.

@@ -44,9 +44,18 @@ class _Compiled:
     """A query as SQL, without anything of the connection it was compiled for: that one belongs to a thread."""
 
     sql: str
-    parameters: tuple[Any, ...]
+    parameters: Mapping[str, Any]
     # The columns of its result, as expressions.
     columns: tuple[Any, ...]
+
+    @classmethod
+    def of(cls, compiler: Any) -> _Compiled:
+        """Compile a query."""
+        # Named, because for parameters without names the backend of SQLite looks through a long text each time.
+        sql, parameters = compiler.as_sql()
+        named = {f"p{number}": value for number, value in enumerate(parameters)}
+        text = sql.replace("%%", "%%%%") % tuple(f"%({name})s" for name in named)
+        return cls(text, named, tuple(column[0] for column in compiler.select))
 
     @cached_property
     def attnames(self) -> list[str]:
@@ -58,9 +67,12 @@ class _Compiled:
         """Return how many columns are those of the first column's table."""
         return sum(column.alias == self.columns[0].alias for column in self.columns)
 
-    def given(self, values: Mapping[str, Any], connection: Any) -> list[Any]:
+    def given(self, values: Mapping[str, Any], connection: Any) -> dict[str, Any]:
         """Return the parameters of a run."""
-        return [part.parameter(values, connection) if isinstance(part, Given) else part for part in self.parameters]
+        return {
+            name: part.parameter(values, connection) if isinstance(part, Given) else part
+            for name, part in self.parameters.items()
+        }
 
 
 class _Prepared:
@@ -77,9 +89,7 @@ class _Prepared:
         alias = router.db_for_read(self._model)
         connection = connections[alias]
         if alias not in self._compiled:
-            compiler: Any = self._build().using(alias).query.get_compiler(alias)
-            sql, parameters = compiler.as_sql()
-            self._compiled[alias] = _Compiled(sql, tuple(parameters), tuple(column[0] for column in compiler.select))
+            self._compiled[alias] = _Compiled.of(self._build().using(alias).query.get_compiler(alias))
         compiled = self._compiled[alias]
         with connection.cursor() as cursor:
             cursor.execute(compiled.sql, compiled.given(values, connection))

@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Mapping
+from typing import Final
 
 from mcp_oauth.messages import HttpResponse
 from mcp_oauth.oauth.dpop import dpop_nonce, dpop_nonce_error, dpop_proof
 from mcp_oauth.oauth.urls import same_origin
 
+_CREDENTIALS: Final = frozenset({"authorization", "dpop"})
 _TOKEN = re.compile(r"[\x21-\x7e]+")
 
 
@@ -36,11 +38,11 @@ class WireAuth:
     def headers_for(self, method: str, url: str, headers: Mapping[str, str], body: bytes) -> dict[str, str]:
         """Return the headers of a request with what opens the server; at another origin, without anything that does."""
         token, key = self._access_token, self._dpop_key
-        at_home = self._is_at_home(url)
+        at_home = same_origin(url, self._server_url)
         if at_home and token is None:
             return dict(headers)
-        # Whatever credential is configured belongs to the server as well.
-        sent = {name: value for name, value in headers.items() if name.lower() != "authorization"}
+        # Whatever credential is configured belongs to the server as well, and never stands beside the token.
+        sent = {name: value for name, value in headers.items() if name.lower() not in _CREDENTIALS}
         if at_home and token is not None:
             # Two servers refuse the scheme in lower case.
             sent["Authorization"] = f"Bearer {token}" if key is None else f"DPoP {token}"
@@ -52,12 +54,9 @@ class WireAuth:
 
     def needs_answers(self, url: str) -> bool:
         """Tell whether `wants_nonce` has to see the answers from this address."""
-        return self._dpop_key is not None and self._is_at_home(url)
+        return self._dpop_key is not None and same_origin(url, self._server_url)
 
     def wants_nonce(self, response: HttpResponse) -> bool:
         """Take note of a nonce; tell whether the request was refused for want of it and is to be sent once more."""
         self._nonce = dpop_nonce(response) or self._nonce
         return dpop_nonce_error(response) is not None
-
-    def _is_at_home(self, url: str) -> bool:
-        return url == self._server_url or same_origin(url, self._server_url)

@@ -34,6 +34,10 @@ _MAX_SERVER_REQUESTS: Final = 20
 _FAREWELL_SECONDS: Final = 1.0
 
 
+# Made once: `json.dumps` makes an encoder for each value.
+_written = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
+
+
 class RpcError(Exception):
     """The server answered with a JSON-RPC error; ``message`` and ``data`` are its words and untrusted."""
 
@@ -161,7 +165,7 @@ def encoded(message: dict[str, Any]) -> bytes:
     Raises:
         UnicodeEncodeError: half a surrogate pair cannot travel.
     """
-    return json.dumps(message, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+    return _written(message).encode()
 
 
 class _Exchange:

@@ -13,7 +13,7 @@ import pytest
 from django.contrib.auth.models import User
 from django.core.exceptions import FieldError
 from django.db import IntegrityError, connection, transaction
-from django.db.models import FilteredRelation, Q
+from django.db.models import F, FilteredRelation, Q
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
@@ -58,6 +58,23 @@ def server(user: User) -> McpServer:
 def columns_of(row: Any) -> dict[str, Any]:
     """Return every column's value, sealed ones opened."""
     return {field.attname: getattr(row, field.attname) for field in row._meta.concrete_fields}
+
+
+def test_signs_that_mean_something_to_the_database_driver_stay_what_they_are(server: McpServer) -> None:
+    server.name = "100 %s of %(p0)s"
+    server.save()
+    query = PreparedQuery(
+        McpServer,
+        lambda: (
+            McpServer.objects.filter(name__istartswith=F("slug"))
+            | McpServer.objects.filter(name=Given(McpServer, "name"), slug__contains=F("slug"))
+        ),
+    )
+
+    found = query.first(name="100 %s of %(p0)s")
+
+    assert found == server
+    assert query.first(name="100 % of p0") is None
 
 
 def test_a_prepared_query_returns_the_row_with_every_column_as_the_queryset_does(user: User, server: McpServer) -> None:

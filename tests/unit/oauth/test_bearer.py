@@ -96,6 +96,13 @@ def test_a_bound_token_goes_with_a_proof_to_its_server_only() -> None:
     assert headers_for(WireAuth(SERVER, None, dpop_key=KEY)) == {}
 
 
+def test_a_configured_proof_never_stands_beside_ours() -> None:
+    for name in ("dpop", "DPoP"):
+        sent = headers_for(WireAuth(SERVER, "at", dpop_key=KEY), headers={name: "configured"})
+
+        assert sent["dpop"] != "configured"
+
+
 def test_only_the_servers_answers_to_a_bound_token_say_a_nonce() -> None:
     assert WireAuth(SERVER, "at", dpop_key=KEY).needs_answers(SERVER)
     assert not WireAuth(SERVER, "at", dpop_key=KEY).needs_answers("https://evil.example/mcp")
