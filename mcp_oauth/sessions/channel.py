@@ -168,12 +168,7 @@ class Channel:
                 following = here.join(location)
             except (httpx2.InvalidURL, UnicodeError):
                 raise self._redirected() from None
-            if (following.scheme, following.host, following.port, following.userinfo) == (
-                here.scheme,
-                here.host,
-                here.port,
-                here.userinfo,
-            ):
+            if _place(following) == _place(here):
                 return str(following)
         raise self._redirected()
 
@@ -212,7 +207,7 @@ class EventStream:
             EventTooLarge: An event is larger than an answer may be.
         """
         while True:
-            for event in self._found:
+            if (event := next(self._found, None)) is not None:
                 return event
             if self._rest:
                 await asyncio.sleep(0)
@@ -225,6 +220,10 @@ class EventStream:
             piece, self._rest = bytes(self._rest[:_PART_BYTES]), self._rest[_PART_BYTES:]
             self._channel._weigh(self._weight, piece)
             self._found = self._parser.feed(piece)
+
+
+def _place(url: httpx2.URL) -> tuple[str, str, int | None, bytes]:
+    return url.scheme, url.host, url.port, url.userinfo
 
 
 def parse_json(body: bytes | bytearray | str) -> Any:
