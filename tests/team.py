@@ -10,11 +10,11 @@ from typing import Any, TypeVar
 
 import pytest
 from django.contrib.auth.models import User
-from django.core.cache import cache
 from django.db import connections
 from django.utils import timezone
 
 from mcp_oauth.models import McpServer, Membership, StoredListing, Workspace
+from tests.caching import empty_cache
 from tests.people import browser_of, connect, member, new_server, new_workspace
 from tests.servers import AuthorizationServerOptions, Offering, OpenServer, Person, ProtectedServer
 
@@ -48,7 +48,7 @@ def grow_old() -> None:
     """Let every stored listing be one that is not fresh any more, however it got there."""
     past = timezone.now() - timedelta(hours=1)
     StoredListing.objects.update(fetched_at=past, fresh_until=past)
-    cache.clear()
+    empty_cache()
 
 
 @pytest.fixture

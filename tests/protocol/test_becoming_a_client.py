@@ -6,13 +6,13 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from django.core.cache import cache
 from django.utils import timezone
 
 from mcp_oauth import call_tool
 from mcp_oauth.models import McpServer, McpServerOAuth, Membership, OAuthRegistration
 from mcp_oauth.services.server_settings import ServerSettings
 from mcp_oauth.services.servers import update_server
+from tests.caching import empty_cache
 from tests.people import browser_of, come_back, connect, member, new_server, new_workspace, start
 from tests.servers import (
     AuthorizationServerOptions,
@@ -133,7 +133,7 @@ def test_a_provider_that_limits_registrations_is_left_alone_for_as_long_as_it_sa
     assert first["next_step"] == second["next_step"] == "Try again in 20 minutes."
     assert len(peer.authorization_server.requests_to("/register")) == 1
 
-    cache.clear()
+    empty_cache()
     peer.configure_authorization_server(registration_faults=None)
     connect(browser_of(member(workspace)), server, person("ada"))
 

@@ -21,6 +21,7 @@ from mcp_oauth.models import McpServerOAuth, Membership, StoredListing
 from mcp_oauth.services import catalog, listing_owners
 from mcp_oauth.services.server_settings import ServerSettings
 from mcp_oauth.services.servers import update_server
+from tests.caching import empty_cache
 from tests.people import browser_of, member
 from tests.servers import Person
 from tests.servers.offering import Offering, tool
@@ -91,7 +92,7 @@ def test_a_schema_keeps_the_order_of_its_members_wherever_it_is_kept(team: MakeT
         return [*found.input_schema["properties"]]
 
     asked, cached = order(), order()
-    cache.clear()
+    empty_cache()
     stored = order()
 
     assert asked == cached == stored == [*properties]

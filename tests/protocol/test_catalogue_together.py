@@ -15,7 +15,6 @@ from typing import Any, TypeVar
 import pytest
 from asgiref.sync import sync_to_async
 from django.contrib.auth.models import User
-from django.core.cache import cache
 from django.core.management import call_command
 from django.db import connection, connections
 from django.test.utils import CaptureQueriesContext
@@ -24,6 +23,7 @@ from django.utils import timezone
 from mcp_oauth import NotAllowed, alist_workspace_tools, list_tools, list_workspace_tools
 from mcp_oauth.models import McpServer, McpServerOAuth, Membership, StoredListing, Workspace
 from mcp_oauth.services.workspace_tools import ServerTools
+from tests.caching import empty_cache
 from tests.people import member, new_workspace
 from tests.servers import Offering, OpenServer
 from tests.servers.mcp import open_mcp_server
@@ -266,7 +266,7 @@ def test_the_number_of_statements_does_not_grow_with_the_servers(
             grow_old()
             McpServer.objects.update(contacted_at=timezone.now() - timedelta(hours=1))
         if state == "fresh and evicted":
-            cache.clear()
+            empty_cache()
         with CaptureQueriesContext(connection) as queries:
             assert outcome(list_workspace_tools(at.workspace, at.ada)) == {
                 name: [f"{name}_tool"] for name in at.offerings
@@ -294,7 +294,7 @@ def test_the_number_of_statements_does_not_grow_with_grants_either(team: MakeTea
             copy = McpServerOAuth(server=server, user=at.ada, connected_at=timezone.now())
             copy.access_token = grant.access_token
             copy.save()
-        cache.clear()
+        empty_cache()
         with CaptureQueriesContext(connection) as queries:
             found = outcome(list_workspace_tools(at.workspace, at.ada, refresh=True))
         assert list(found.values()) == [["look", "write"]] * McpServer.objects.count()

@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
-from django.core.cache import cache
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
@@ -21,6 +20,7 @@ from mcp_oauth.services.arrivals import Fetched
 from mcp_oauth.services.grants import UsableGrant
 from mcp_oauth.services.listing_owners import Asker, Kind
 from mcp_oauth.services.tool_index import KnownTool, known_tool
+from tests.caching import empty_cache
 from tests.people import member, new_workspace
 from tests.servers.offering import tool
 
@@ -81,7 +81,7 @@ def test_a_tool_is_found_with_its_schema_and_then_from_memory(
     store(asker, tool("look", properties={"a": {}}), tool("write"))
 
     assert found(known_tool(asker, "look")) == {"type": "object", "properties": {"a": {}}}
-    cache.clear()
+    empty_cache()
     assert looks(lambda: known_tool(asker, "look")) == 0
     assert found(known_tool(asker, "write")) == {"type": "object"}
 

@@ -8,13 +8,13 @@ from datetime import timedelta
 from typing import Any, Literal
 
 import pytest
-from django.core.cache import cache
 from django.utils import timezone
 from mcp.server.mcpserver import MCPServer
 from playwright.sync_api import expect
 
 from mcp_oauth import list_tools
 from mcp_oauth.models import McpServer, McpServerOAuth, Membership, StoredListing, Workspace
+from tests.caching import empty_cache
 from tests.people import member, new_server, new_workspace
 from tests.servers import AuthorizationServerOptions, HeaderServer, OddServer, OpenServer, Person, ProtectedServer
 from tests.web.browser import (
@@ -202,7 +202,7 @@ def test_a_tool_named_like_markup_stays_a_name(connected: tuple[Reader, McpServe
     # As another listing, for what was read of one is kept.
     an_hour = timezone.now() + timedelta(hours=1)
     StoredListing.objects.update(entries=[tool], entry_count=1, digest="another", fresh_until=an_hour)
-    cache.clear()
+    empty_cache()
     page = reader.open(reader.server_path(server))
 
     page.locator("details.tool > summary").click()
