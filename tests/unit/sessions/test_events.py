@@ -49,6 +49,8 @@ def test_each_kind_of_line_end_serves(end: bytes) -> None:
 def test_an_event_does_not_wait_for_what_may_belong_to_its_last_line_end() -> None:
     assert events_in(b"data: a\r\n\r") == [Event(data="a")]
     assert events_in(b"data: a\r\n\r", b"\n", b"\ndata: b\n\n") == [Event(data="a"), Event(data="b")]
+    # A half that comes alone is the only one that is taken for a half.
+    assert events_in(b"data: a\r", b"\n", b"\n") == [Event(data="a")]
 
 
 _PIECES = st.sampled_from(
